@@ -1,0 +1,118 @@
+"""Pictures to bytes and back, in one call each."""
+
+import torch
+from PIL import Image
+
+from glc_toolkit import bitstream, io, zoo
+from glc_toolkit.models.image import GLCImage
+from glc_toolkit.types import BitstreamError
+
+DEFAULT_MODEL = "glc-image-0.03"
+
+
+def encode(
+    image: io.Picture,
+    model: str | GLCImage = DEFAULT_MODEL,
+    quality: float | None = None,
+    target_bpp: float | None = None,
+    max_bytes: int | None = None,
+) -> bytes:
+    """Compress a picture of any size to a GLC file.
+
+    Args:
+        image: anything :func:`glc_toolkit.io.to_tensor` takes.
+        model: what :func:`glc_toolkit.zoo.load` takes, or a loaded model.
+        quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
+        target_bpp: instead of ``quality``: the best quality whose file has at most so many bits a pixel.
+        max_bytes: likewise, in bytes of the whole file.
+
+    Raises ``ValueError`` for a picture, quality or budget that cannot be.
+    """
+    if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
+        raise ValueError("give one of quality, target_bpp and max_bytes, not several")
+    model = _loaded(model)
+    x = io.to_tensor(image).to(_device(model))
+    height, width = x.shape[-2:]
+    if height * width > bitstream.MAX_PIXELS:
+        raise ValueError(f"a picture of {width} x {height} is above the limit of {bitstream.MAX_PIXELS} pixels")
+    l = model.analysis(x)
+
+    def file(code: int) -> bytes:
+        payload = model.encode_payload(l, code)
+        return bitstream.ImageStream(model.fingerprint(), code, width, height, payload).to_bytes()
+
+    if target_bpp is not None:
+        max_bytes = int(target_bpp * width * height / 8)
+    if max_bytes is None:
+        return file(model.quality_code(quality))
+    best = file(0)
+    if len(best) > max_bytes:
+        raise ValueError(f"the lowest quality already takes {len(best)} bytes, over the budget of {max_bytes}")
+    low, high = 0, model.quality_code(model.levels - 1) + 1  # low fits, high does not or is out of range
+    while high - low > 1:
+        middle = (low + high) // 2
+        data = file(middle)
+        if len(data) <= max_bytes:
+            low, best = middle, data
+        else:
+            high = middle
+    return best
+
+
+def decode(
+    data: bytes, model: str | GLCImage | None = None, preview: bool = False, max_pixels: int = bitstream.MAX_PIXELS
+) -> Image.Image:
+    """Decompress a GLC file to an RGB picture.
+
+    Args:
+        data: the whole file.
+        model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
+        preview: decode z alone, a blurred picture from the first few per cent of the file.
+        max_pixels: refuse files that claim more.
+
+    Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
+    """
+    stream, model = open_stream(data, model, max_pixels)
+    x_hat = model.decode_payload(stream.payload, stream.quality_code, (stream.height, stream.width), preview)
+    return io.to_pillow(x_hat)
+
+
+def info(data: bytes, model: str | GLCImage | None = None) -> dict:
+    """What is in a file: its header, and where every byte of it goes."""
+    stream, model = open_stream(data, model)
+    sections = model.sections(stream.payload, (stream.height, stream.width))
+    return {
+        "model": model.config.get("name", "unnamed"),
+        "fingerprint": stream.fingerprint.hex(),
+        "width": stream.width,
+        "height": stream.height,
+        "quality": round(model.quality_of(stream.quality_code), 4),
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (stream.width * stream.height),
+        "sections": {"header": stream.header_bytes, **sections},
+    }
+
+
+def open_stream(
+    data: bytes, model: str | GLCImage | None = None, max_pixels: int = bitstream.MAX_PIXELS
+) -> tuple[bitstream.ImageStream, GLCImage]:
+    """A checked stream and the model that reads it."""
+    stream = bitstream.parse(bytes(data), max_pixels)
+    if model is None:
+        model = zoo.by_fingerprint(stream.fingerprint)
+    model = _loaded(model)
+    own = model.fingerprint()[: bitstream.FINGERPRINT_BYTES]
+    if own != stream.fingerprint:
+        raise BitstreamError(
+            f"this file was written with a model of fingerprint {stream.fingerprint.hex()}, "
+            f"but {model.config.get('name', 'the given model')!r} has {own.hex()}"
+        )
+    return stream, model
+
+
+def _loaded(model: str | GLCImage) -> GLCImage:
+    return model if isinstance(model, GLCImage) else zoo.load(model)
+
+
+def _device(model: GLCImage) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,94 @@
+"""The file format: header, payload, check.
+
+    byte 0      0xA7
+    byte 1      kind and version: 0x01, an image of version 1
+    bytes 2-3   CRC-16 (CCITT, initial value 0xFFFF) of every other byte of the file, big-endian
+    bytes 4-6   the first bytes of the model's fingerprint
+    byte 7      quality: level * floor(255 / (levels - 1))
+    then        width, height: unsigned LEB128, at most 4 bytes each
+    then        the coder's stream: z, then the passes of y
+
+12 bytes stand before the payload of an image with sides from 128 to 16,383 pixels, 10 of a smaller one.
+"""
+
+import binascii
+from dataclasses import dataclass
+
+from glc_toolkit.types import BitstreamError
+
+MAGIC = 0xA7
+IMAGE_V1 = 0x01
+FINGERPRINT_BYTES = 3
+MAX_PIXELS = 2**26  # what a stream may claim before it is taken for an attack; 8192 x 8192
+
+
+@dataclass(frozen=True)
+class ImageStream:
+    """A parsed file."""
+
+    fingerprint: bytes  #: first bytes of the fingerprint of the model that wrote it
+    quality_code: int
+    width: int
+    height: int
+    payload: bytes
+
+    @property
+    def header_bytes(self) -> int:
+        return len(_head(self))
+
+    def to_bytes(self) -> bytes:
+        head = _head(self)
+        check = _crc(head[:2] + head[4:] + self.payload).to_bytes(2, "big")
+        return head[:2] + check + head[4:] + self.payload
+
+
+def parse(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageStream:
+    """Read and check a file. Raises :class:`BitstreamError` that says what is wrong, before anything is allocated."""
+    if len(data) < 10:
+        raise BitstreamError(f"this is no GLC file: {len(data)} bytes are fewer than a header has")
+    if data[0] != MAGIC:
+        raise BitstreamError(f"this is no GLC file: it begins with 0x{data[0]:02x}, not 0x{MAGIC:02x}")
+    if data[1] != IMAGE_V1:
+        raise BitstreamError(f"kind and version 0x{data[1]:02x} are unknown here; a newer glc-toolkit may read it")
+    if _crc(data[:2] + data[4:]) != int.from_bytes(data[2:4], "big"):
+        raise BitstreamError("the file is damaged or cut short: its checksum does not match its bytes")
+    width, at = _read_leb128(data, 8)
+    height, at = _read_leb128(data, at)
+    if width == 0 or height == 0:
+        raise BitstreamError(f"the file claims an empty picture, {width} x {height}")
+    if width * height > max_pixels:
+        raise BitstreamError(
+            f"the file claims {width} x {height} pixels, above the limit of {max_pixels}; "
+            "raise max_pixels if you trust where it comes from"
+        )
+    return ImageStream(data[4:7], data[7], width, height, data[at:])
+
+
+def _head(s: ImageStream) -> bytes:
+    fixed = bytes([MAGIC, IMAGE_V1, 0, 0]) + s.fingerprint[:FINGERPRINT_BYTES] + bytes([s.quality_code])
+    return fixed + _leb128(s.width) + _leb128(s.height)
+
+
+def _crc(data: bytes) -> int:
+    return binascii.crc_hqx(data, 0xFFFF)
+
+
+def _leb128(value: int) -> bytes:
+    if not 0 < value < 2**28:
+        raise ValueError(f"a side of {value} pixels cannot be written")
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def _read_leb128(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for i in range(4):
+        if at + i >= len(data):
+            break
+        value |= (data[at + i] & 127) << 7 * i
+        if data[at + i] < 128:
+            return value, at + i + 1
+    raise BitstreamError("the file is damaged: its width or height has no end")

@@ -1,0 +1,92 @@
+"""The built-in components, registered through the same hooks as any plugin's."""
+
+from glc_toolkit.hookspecs import hookimpl
+
+
+@hookimpl
+def glc_backbones():
+    from glc_toolkit.components.backbones.vqgan import VQGAN
+
+    return {"vqgan": VQGAN}
+
+
+@hookimpl
+def glc_quantizers():
+    from glc_toolkit.components.quantizers import vq_pytorch
+    from glc_toolkit.components.quantizers.nearest import NearestCode
+
+    return {
+        "nearest": NearestCode,
+        "vq": vq_pytorch.vector_quantize,
+        "fsq": vq_pytorch.fsq,
+        "lfq": vq_pytorch.lfq,
+        "simvq": vq_pytorch.sim_vq,
+        "residual_vq": vq_pytorch.residual_vq,
+    }
+
+
+@hookimpl
+def glc_transforms():
+    from glc_toolkit.components.transforms.latent import GatedTransform, PlainTransform
+
+    return {"gated": GatedTransform, "plain": PlainTransform}
+
+
+@hookimpl
+def glc_hypers():
+    from glc_toolkit.components.hypers.factorized import FactorizedHyper
+    from glc_toolkit.components.hypers.spatial_categorical import SpatialCategoricalHyper
+
+    return {"spatial_categorical": SpatialCategoricalHyper, "factorized": FactorizedHyper}
+
+
+@hookimpl
+def glc_entropy_models():
+    from glc_toolkit.components.entropy.categorical import CategoricalTable
+    from glc_toolkit.components.entropy.factorized import FactorizedTable
+    from glc_toolkit.components.entropy.gaussian import GaussianTable
+
+    return {"gaussian": GaussianTable, "categorical": CategoricalTable, "factorized": FactorizedTable}
+
+
+@hookimpl
+def glc_contexts():
+    from glc_toolkit.components.contexts.spatial import CheckerboardContext, FourPartContext, NoContext
+
+    return {"four_part": FourPartContext, "checkerboard": CheckerboardContext, "none": NoContext}
+
+
+@hookimpl
+def glc_losses():
+    from glc_toolkit.components import losses
+
+    return {
+        "rate": losses.rate.Rate,
+        "latent_mse": losses.latent_mse.LatentMSE,
+        "code_prediction": losses.code_prediction.CodePrediction,
+        "codebook": losses.codebook.Codebook,
+        "l1": losses.pixel.L1,
+        "lpips": losses.perceptual.LPIPSLoss,
+        "dists": losses.perceptual.DISTSLoss,
+        "gan": losses.gan.PatchGAN,
+    }
+
+
+@hookimpl
+def glc_metrics():
+    from glc_toolkit.components import metrics
+
+    return {
+        "psnr": metrics.pixel.PSNR,
+        "ms-ssim": metrics.pixel.MSSSIM,
+        "lpips-alex": metrics.lpips.lpips_alex,
+        "lpips-vgg": metrics.lpips.lpips_vgg,
+        "dists": metrics.dists.DISTS,
+    }
+
+
+@hookimpl
+def glc_zoo():
+    from glc_toolkit.paths import shipped_zoo
+
+    return {path.parent.name: path.parent for path in shipped_zoo().glob("*/config.json")}

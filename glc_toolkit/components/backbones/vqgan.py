@@ -1,0 +1,205 @@
+"""The VQGAN autoencoder (Esser et al., CVPR 2021), driven by its arguments.
+
+The defaults are the published f16 layout of GLC; ``patch`` > 1 with ``norm="none"`` makes the light one, whose first
+and last convolutions work on pixels folded into channels, so that no layer runs at full resolution.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from glc_toolkit import registry
+from glc_toolkit.types import Quantized
+
+
+def normalization(kind: str, channels: int) -> nn.Module:
+    if kind == "group":
+        return nn.GroupNorm(32, channels, eps=1e-6)
+    if kind == "none":
+        return nn.Identity()
+    raise ValueError(f"norm is 'group' or 'none', not {kind!r}")
+
+
+class ResBlock(nn.Module):
+    """Norm, swish, 3x3, twice; 1x1 skip where the width changes."""
+
+    def __init__(self, inputs: int, outputs: int, norm: str):
+        super().__init__()
+        self.norm1 = normalization(norm, inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = normalization(norm, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.conv_out = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        if norm == "none":  # without normalisation the residual branch has to start small
+            with torch.no_grad():
+                self.conv2.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.conv_out(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class Attention(nn.Module):
+    """Single-head attention over all positions in training and, in evaluation, within windows of 32x32 positions."""
+
+    window = 32
+
+    def __init__(self, channels: int, norm: str):
+        super().__init__()
+        self.norm = normalization(norm, channels)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = self.q(h), self.k(h), self.v(h)
+        if self.training:
+            return x + self.proj_out(self.attend(q, k, v))
+        out = torch.empty_like(v)
+        for top in range(0, x.shape[2], self.window):
+            for left in range(0, x.shape[3], self.window):
+                part = (..., slice(top, top + self.window), slice(left, left + self.window))
+                out[part] = self.attend(q[part], k[part], v[part])
+        return x + self.proj_out(out)
+
+    @staticmethod
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        height = q.shape[2]
+        q, k, v = (rearrange(t, "b c h w -> b (h w) c") for t in (q, k, v))
+        return rearrange(F.scaled_dot_product_attention(q, k, v), "b (h w) c -> b c h w", h=height)
+
+
+class Downsample(nn.Module):
+    """3x3 with stride 2, padded right and below only."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour, then 3x3."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Encoder(nn.Module):
+    """Image in [-1, 1] -> latent."""
+
+    def __init__(self, patch, widths, blocks, attention, latent_channels, norm):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3 * patch**2, widths[0], 3, padding=1)]
+        width = widths[0]
+        for level, wider in enumerate(widths):
+            last = level == len(widths) - 1
+            for _ in range(blocks):
+                layers.append(ResBlock(width, wider, norm))
+                width = wider
+                if attention and last:
+                    layers.append(Attention(width, norm))
+            if not last:
+                layers.append(Downsample(width))
+        if attention:
+            layers += [ResBlock(width, width, norm), Attention(width, norm), ResBlock(width, width, norm)]
+        layers += [normalization(norm, width), nn.SiLU(), nn.Conv2d(width, latent_channels, 3, padding=1)]
+        self.patch = patch
+        self.blocks = nn.Sequential(*layers)
+        self.quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.quant_conv(self.blocks(F.pixel_unshuffle(x, self.patch)))
+
+
+class Generator(nn.Module):
+    """Latent -> image, about [-1, 1]."""
+
+    def __init__(self, patch, widths, blocks, attention, latent_channels, norm):
+        super().__init__()
+        width = widths[-1]
+        self.patch = patch
+        self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
+        layers: list[nn.Module] = [nn.Conv2d(latent_channels, width, 3, padding=1)]
+        if attention:
+            layers += [ResBlock(width, width, norm), Attention(width, norm), ResBlock(width, width, norm)]
+        for level, narrower in reversed(list(enumerate(widths))):
+            for _ in range(blocks):
+                layers.append(ResBlock(width, narrower, norm))
+                width = narrower
+                if attention and level == len(widths) - 1:
+                    layers.append(Attention(width, norm))
+            if level > 0:
+                layers.append(Upsample(width))
+        layers += [normalization(norm, width), nn.SiLU(), nn.Conv2d(width, 3 * patch**2, 3, padding=1)]
+        self.blocks = nn.Sequential(*layers)
+        if patch > 1:  # all sub-pixels of a patch start alike, or a grid shows from the first step
+            with torch.no_grad():
+                weight = layers[-1].weight
+                weight.copy_(weight[:: patch**2].repeat_interleave(patch**2, 0))
+
+    def forward(self, l: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.blocks(self.post_quant_conv(l)), self.patch)
+
+
+class VQGAN(nn.Module):
+    """VQGAN backbone.
+
+    Args:
+        channels: width of the finest level.
+        multipliers: width of each level against the finest; each level after the first halves the grid.
+        encoder_blocks, decoder_blocks: residual blocks a level.
+        attention: attention at the coarsest level, and a middle part around it.
+        latent_channels: width of ``l``.
+        patch: pixels folded into channels before the first level.
+        norm: ``"group"`` or ``"none"``.
+        quantizer: the bottleneck of stage I, as a registry config.
+    """
+
+    def __init__(
+        self,
+        channels: int = 128,
+        multipliers: tuple[float, ...] = (1, 1, 2, 2, 4),
+        encoder_blocks: int = 2,
+        decoder_blocks: int = 3,
+        attention: bool = True,
+        latent_channels: int = 256,
+        patch: int = 1,
+        norm: str = "group",
+        quantizer: dict | None = None,
+    ):
+        super().__init__()
+        widths = [int(channels * m) for m in multipliers]
+        self.latent_channels = latent_channels
+        self.downsampling = patch * 2 ** (len(widths) - 1)
+        self.encoder = Encoder(patch, widths, encoder_blocks, attention, latent_channels, norm)
+        self.generator = Generator(patch, widths, decoder_blocks, attention, latent_channels, norm)
+        self.quantizer = registry.build(
+            "quantizer", quantizer or {"name": "nearest", "args": {"codebook_size": 16384}}, channels=latent_channels
+        )
+
+    def analysis(self, x: Tensor) -> Tensor:
+        """``x`` (B, 3, H, W) in [0, 1], H and W multiples of ``downsampling`` -> ``l``."""
+        return self.encoder(2 * x - 1)
+
+    def synthesis(self, l: Tensor) -> Tensor:
+        """``l`` -> ``x_hat``, unclamped."""
+        return (self.generator(l) + 1) / 2
+
+    @property
+    def last_weight(self) -> Tensor:
+        """Where the adaptive weight of an adversarial loss is measured."""
+        return self.generator.blocks[-1].weight
+
+    def quantize(self, l: Tensor) -> Quantized:
+        """Stage I bottleneck."""
+        return self.quantizer(l)

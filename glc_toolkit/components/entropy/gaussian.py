@@ -1,0 +1,76 @@
+"""Gaussian conditional on a table of scales, coding the rounded residual itself."""
+
+import math
+
+import torch
+from compressai.entropy_models import EntropyModel
+from compressai.ops import LowerBound
+from torch import Tensor
+
+from glc_toolkit.components.entropy.tables import PRECISION, TableCoding
+from glc_toolkit.components.layers import round_ste
+
+
+class GaussianTable(TableCoding, EntropyModel):
+    """Zero-mean Gaussian on integer residuals; an element whose scale is below the first of the table is not coded.
+
+    Training takes the scale as it is (bounded below by ``scale_min``); evaluation takes the nearest of the table,
+    leaves out what is below it, and so estimates the very bits that are written.
+
+    Args:
+        scale_min, scale_max: ends of the table, in units of the quantization step.
+        scale_levels: its length, spaced evenly in the logarithm.
+        max_symbol: residuals are clamped to +- this.
+    """
+
+    def __init__(self, scale_min: float = 0.11, scale_max: float = 32.0, scale_levels: int = 64, max_symbol: int = 127):
+        super().__init__(entropy_coder_precision=PRECISION)
+        self.max_symbol = max_symbol
+        logs = torch.linspace(math.log(scale_min), math.log(scale_max), scale_levels, dtype=torch.float64)
+        self.register_buffer("scale_table", logs.exp().float())
+        self.scale_bound = LowerBound(scale_min)
+
+    def quantize_residual(self, residual: Tensor, scales: Tensor) -> Tensor:
+        """Symbols of ``residual`` (B, ...), as floats with a straight-through gradient."""
+        symbols = round_ste(residual).clamp(-self.max_symbol, self.max_symbol)
+        return symbols if self.training else symbols * (scales >= self.scale_table[0])
+
+    def rows(self, scales: Tensor) -> Tensor:
+        """Row of the table nearest to each scale, -1 for those not coded."""
+        middles = (self.scale_table[:-1].double() * self.scale_table[1:].double()).sqrt().to(scales.dtype)
+        rows = torch.bucketize(scales.contiguous(), middles)
+        return torch.where(scales >= self.scale_table[0], rows, -1)
+
+    def likelihood(self, symbols: Tensor, scales: Tensor) -> Tensor:
+        """Probability of each symbol, in float32 or better."""
+        symbols, scales = symbols.float(), scales.float()
+        if self.training:
+            return self.likelihood_lower_bound(interval(symbols, self.scale_bound(scales)))
+        rows = self.rows(scales)
+        probability = interval(symbols, self.scale_table[rows.clamp(min=0)])
+        return torch.where(rows < 0, 1.0, self.likelihood_lower_bound(probability))
+
+    def forward(self, y: Tensor, scales: Tensor, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """CompressAI's signature: ``y_hat`` and the likelihoods, both in the shape of ``y``."""
+        means = torch.zeros_like(y) if means is None else means
+        symbols = self.quantize_residual(y - means, scales)
+        return symbols + means, self.likelihood(symbols, scales)
+
+    def update(self, force: bool = False) -> bool:
+        """Fill the coding tables; True if that was needed."""
+        if self._quantized_cdf.numel() and not force:
+            return False
+        symbols = torch.arange(-self.max_symbol, self.max_symbol + 1, dtype=torch.float64)
+        pmf = interval(symbols[None], self.scale_table.double().cpu()[:, None])
+        self.set_tables(pmf.to(self.scale_table.device), torch.full((len(pmf),), -self.max_symbol))
+        return True
+
+
+def interval(symbols: Tensor, scales: Tensor) -> Tensor:
+    """Mass of N(0, scales) on symbols +- 1/2, by the tail that keeps its digits."""
+    distance = symbols.abs()
+    return standard_cdf((0.5 - distance) / scales) - standard_cdf((-0.5 - distance) / scales)
+
+
+def standard_cdf(x: Tensor) -> Tensor:
+    return 0.5 * torch.erfc(-x * 0.5**0.5)

@@ -1,0 +1,10 @@
+"""The quantizers' own losses: commitment and codebook terms."""
+
+from torch import Tensor, nn
+
+
+class Codebook(nn.Module):
+    """Sum of the losses that the backbone's and the hyper module's quantizers report."""
+
+    def forward(self, out: dict) -> Tensor:
+        return sum(out[key] for key in ("codebook_loss", "hyper_loss") if key in out)

@@ -1,0 +1,44 @@
+"""Rate: lambda times bits per pixel, one lambda a quality level, fixed or steered towards a target."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def bpp_estimate(likelihoods: dict[str, Tensor], pixels: int) -> Tensor:
+    """Estimated bits per pixel of each sample (B,)."""
+    return sum(-p.float().log2().flatten(1).sum(1) for p in likelihoods.values()) / pixels
+
+
+class Rate(nn.Module):
+    """Rate term.
+
+    Args:
+        lmbda: weight of one bit per pixel, for each level (low rate first).
+        target_bpp: if given, lambda follows the error of the rate, level by level, so that the average of training
+            images arrives at these.
+        speed: how fast it follows, in relative change of lambda a step and relative error.
+    """
+
+    def __init__(self, lmbda: tuple[float, ...], target_bpp: tuple[float, ...] | None = None, speed: float = 0.01):
+        super().__init__()
+        if target_bpp is not None and len(target_bpp) != len(lmbda):
+            raise ValueError(f"{len(lmbda)} values of lmbda but {len(target_bpp)} of target_bpp")
+        self.speed = speed
+        self.register_buffer("log_lmbda", torch.tensor([math.log(v) for v in lmbda]))
+        self.register_buffer("target", None if target_bpp is None else torch.tensor(target_bpp))
+
+    def forward(self, out: dict) -> Tensor:
+        bpp = bpp_estimate(out["likelihoods"], out["x"].shape[-2] * out["x"].shape[-1])
+        near = self.nearness(out["quality"])
+        loss = ((near @ self.log_lmbda).exp() * bpp).mean()
+        if self.target is not None and self.training:
+            error = (bpp.detach() / (near @ self.target) - 1).clamp(-1, 1)
+            self.log_lmbda += self.speed * (near * error[:, None]).sum(0) / len(error)
+        return loss
+
+    def nearness(self, quality: Tensor) -> Tensor:
+        """Linear interpolation weights (B, levels)."""
+        levels = torch.arange(len(self.log_lmbda), device=quality.device)
+        return (1 - (quality[:, None] - levels).abs()).clamp(min=0)

@@ -1,0 +1,25 @@
+"""One gain a channel and quality level, linear in between: the variable rate of GLC."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Gain(nn.Module):
+    """Multiplies each channel by its learned gain at ``quality``.
+
+    Args:
+        levels: quality levels, 0 the lowest rate.
+        channels: of the tensor it is applied to.
+        spread: the first and the last level start this factor apart, the middle at one.
+    """
+
+    def __init__(self, levels: int, channels: int, spread: float = 1.0):
+        super().__init__()
+        start = spread ** torch.linspace(-0.5, 0.5, levels) if levels > 1 else torch.ones(1)
+        self.weight = nn.Parameter(start.reshape(levels, 1, 1, 1).repeat(1, channels, 1, 1))
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        low = quality.floor().long().clamp(0, len(self.weight) - 1)
+        high = (low + 1).clamp(max=len(self.weight) - 1)
+        part = (quality - low).reshape(-1, 1, 1, 1).to(x.dtype)
+        return x * torch.lerp(self.weight[low].to(x.dtype), self.weight[high].to(x.dtype), part)

@@ -1,0 +1,62 @@
+"""Transform coding in the latent: two pairs of blocks around the gain of the quality level (GLC, section 1.3)."""
+
+from torch import Tensor, nn
+
+from glc_toolkit.components.layers import GatedDepthConvBlock
+from glc_toolkit.components.transforms.gains import Gain
+
+
+class GatedTransform(nn.Module):
+    """The paper's transform: gated depth-wise blocks.
+
+    Args:
+        latent_channels: width of ``l``.
+        channels: width of ``y``.
+        levels: quality levels.
+        blocks: blocks on each side of each gain.
+        spread: ratio of the last to the first gain before training.
+    """
+
+    block = GatedDepthConvBlock
+
+    def __init__(self, latent_channels: int, channels: int, levels: int = 4, blocks: int = 2, spread: float = 1.0):
+        super().__init__()
+        self.levels = levels
+
+        def stack(inputs: int, outputs: int) -> nn.Sequential:
+            return nn.Sequential(*(self.block(inputs if i == 0 else outputs, outputs) for i in range(blocks)))
+
+        self.enc_1 = stack(latent_channels, channels)
+        self.q_enc = Gain(levels, channels, spread)
+        self.enc_2 = stack(channels, channels)
+        self.dec_1 = stack(channels, channels)
+        self.q_dec = Gain(levels, channels, 1 / spread)
+        self.dec_2 = stack(channels, latent_channels)
+
+    def analysis(self, l: Tensor, quality: Tensor) -> Tensor:
+        """``l`` -> ``y`` on the same grid; ``quality`` (B,)."""
+        return self.enc_2(self.q_enc(self.enc_1(l), quality))
+
+    def synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """``y_hat`` -> ``l_hat``."""
+        return self.dec_2(self.q_dec(self.dec_1(y_hat), quality))
+
+
+class ConvBlock(nn.Module):
+    """Residual: 3x3, leaky ReLU, 3x3."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1), nn.LeakyReLU(0.01), nn.Conv2d(outputs, outputs, 3, padding=1)
+        )
+        self.adaptor = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) + self.adaptor(x)
+
+
+class PlainTransform(GatedTransform):
+    """The same shape with plain residual 3x3 blocks, for comparison."""
+
+    block = ConvBlock

@@ -1,0 +1,68 @@
+"""Measure codecs on pictures: real bytes, seconds, and any registered metrics."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from PIL import Image
+
+from glc_toolkit import api, io, registry
+
+METRICS = ("psnr", "ms-ssim", "lpips-alex", "dists")
+
+
+def evaluate(
+    pictures: Iterable[Path],
+    encode: Callable[[Image.Image], bytes],
+    decode: Callable[[bytes], Image.Image],
+    metrics: Iterable[str] = METRICS,
+) -> Iterator[dict]:
+    """One row a picture: ``image bytes bpp encode_seconds decode_seconds`` and the metrics, on 8-bit reconstructions."""
+    distances = {name: registry.build("metric", {"name": name}) for name in metrics}
+    for path in pictures:
+        x = io.to_tensor(path)
+        picture = io.to_pillow(x)
+        started = time.perf_counter()
+        data = encode(picture)
+        encoded = time.perf_counter()
+        decoded = decode(data)
+        row = {
+            "image": Path(path).name,
+            "bytes": len(data),
+            "bpp": 8 * len(data) / (x.shape[-1] * x.shape[-2]),
+            "encode_seconds": encoded - started,
+            "decode_seconds": time.perf_counter() - encoded,
+        }
+        yield row | measure(io.to_tensor(decoded), x, distances)
+
+
+@torch.no_grad()
+def measure(x_hat: torch.Tensor, x: torch.Tensor, distances: dict[str, torch.nn.Module]) -> dict[str, float]:
+    """Metric values of one reconstruction."""
+    return {name: float(distance(x_hat, x)) for name, distance in distances.items()}
+
+
+def glc_codec(model, quality: float | None = None) -> tuple[Callable, Callable]:
+    """``encode, decode`` of a loaded model at one quality."""
+    return (
+        lambda picture: api.encode(picture, model=model, quality=quality),
+        lambda data: api.decode(data, model=model),
+    )
+
+
+def summary(rows: list[dict]) -> dict[str, float]:
+    """Mean of every number over the rows."""
+    return {key: fmean(row[key] for row in rows) for key in rows[0] if key != "image"}
+
+
+def find(folder: Path) -> list[Path]:
+    """Pictures in a folder, sorted by name; a file stands for itself."""
+    if folder.is_file():
+        return [folder]
+    Image.init()
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in Image.EXTENSION and p.is_file())
+    if not found:
+        raise io.PictureError(f"no pictures in {folder}")
+    return found

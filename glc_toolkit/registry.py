@@ -1,0 +1,149 @@
+"""Plugins and the components they bring.
+
+The built-ins of this package are ordinary plugins: they are found through the same hooks as anybody else's.
+"""
+
+import importlib
+import inspect
+import os
+import warnings
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+import pluggy
+
+from glc_toolkit import hookspecs
+
+HOOKS = {
+    "backbone": "glc_backbones",
+    "quantizer": "glc_quantizers",
+    "transform": "glc_transforms",
+    "hyper": "glc_hypers",
+    "entropy_model": "glc_entropy_models",
+    "context": "glc_contexts",
+    "loss": "glc_losses",
+    "metric": "glc_metrics",
+}
+KINDS = tuple(HOOKS)
+STRICT = "GLC_STRICT_PLUGINS"  # set to 1 to turn a broken plugin from a warning into an error
+BUILTIN = "glc_toolkit.components"
+
+
+class PluginError(Exception):
+    """A plugin is broken, or two plugins claim the same name."""
+
+
+@cache
+def manager() -> pluggy.PluginManager:
+    """The plugin manager, with the built-ins and every installed plugin loaded."""
+    pm = pluggy.PluginManager(hookspecs.PROJECT)
+    pm.add_hookspecs(hookspecs)
+    pm.register(importlib.import_module(BUILTIN), name=BUILTIN)
+    for entry in entry_points(group=hookspecs.PROJECT):
+        # One at a time: pluggy's own loader stops at the first plugin that does not import.
+        try:
+            pm.register(entry.load(), name=entry.name)
+            pm.check_pending()
+        except Exception as error:
+            _complain(entry.name, error)
+            if pm.has_plugin(entry.name):
+                pm.unregister(name=entry.name)
+    return pm
+
+
+def register(plugin: object, name: str) -> None:
+    """Add a plugin by hand: a module or object whose hooks are marked with ``hookimpl``."""
+    manager().register(plugin, name=name)
+    refresh()
+
+
+def unregister(name: str) -> None:
+    """Remove a plugin that :func:`register` added."""
+    manager().unregister(name=name)
+    refresh()
+
+
+def refresh() -> None:
+    components.cache_clear()
+    named.cache_clear()
+
+
+@cache
+def named(hook: str) -> dict[str, tuple[Any, str]]:
+    """``{name: (value, plugin)}`` over all plugins for a hook that returns dicts; a clash of names is an error."""
+    pm = manager()
+    found: dict[str, tuple[Any, str]] = {}
+    for plugin, dist in pm.list_name_plugin():
+        function = getattr(dist, hook, None) if dist is not None else None
+        if function is None:
+            continue
+        try:
+            values = dict(function())
+        except Exception as error:
+            if plugin == BUILTIN:
+                raise
+            _complain(plugin, error)
+            continue
+        for name, value in values.items():
+            if name in found:
+                raise PluginError(
+                    f"plugins {found[name][1]!r} and {plugin!r} both define {name!r} in {hook}; "
+                    "uninstall one of them or rename its component"
+                )
+            found[name] = (value, plugin)
+    return found
+
+
+@cache
+def components(kind: str) -> dict[str, tuple[Callable[..., Any], str]]:
+    """``{name: (factory, plugin)}`` of one kind, mirrored into ``compressai.registry`` as ``glc-NAME``."""
+    if kind not in HOOKS:
+        raise ValueError(f"unknown kind of component {kind!r}; kinds are {', '.join(KINDS)}")
+    found = named(HOOKS[kind])
+    from compressai.registry.torch import CRITERIONS, MODULES
+
+    target = CRITERIONS if kind == "loss" else MODULES
+    for name, (factory, _) in found.items():
+        target[f"glc-{kind}-{name}"] = factory
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """Names of all components of a kind, sorted."""
+    return sorted(components(kind))
+
+
+def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
+    """Build a component from ``{"name": ..., "args": {...}}``.
+
+    ``defaults`` are arguments that the place of use knows (channel counts, say); ``args`` overrules them, and those
+    that the factory does not take are left out. Raises ``ValueError`` that names what is wrong in ``config``.
+    """
+    if not isinstance(config, dict) or not isinstance(config.get("name"), str) or set(config) - {"name", "args"}:
+        raise ValueError(f'a {kind} is configured as {{"name": ..., "args": {{...}}}}, not {config!r}')
+    found = components(kind)
+    name = config["name"]
+    if name not in found:
+        raise ValueError(f"no {kind} named {name!r}; there are: {', '.join(sorted(found))}")
+    factory = found[name][0]
+    taken = inspect.signature(factory).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        defaults = {key: value for key, value in defaults.items() if key in taken}
+    try:
+        return factory(**{**defaults, **config.get("args", {})})
+    except TypeError as error:
+        raise ValueError(f"{kind} {name!r}: {error}") from error
+
+
+def plugin_of(kind: str, name: str) -> str:
+    """The plugin that a component comes from."""
+    return components(kind)[name][1]
+
+
+def _complain(plugin: str, error: Exception) -> None:
+    message = f"plugin {plugin!r} is left out: {type(error).__name__}: {error}"
+    if os.environ.get(STRICT) == "1":
+        raise PluginError(message) from error
+    warnings.warn(message, stacklevel=3)
