@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -12,7 +13,9 @@ from glc_toolkit import __version__, registry
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-model_option = click.option("-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name.")
+model_option = click.option(
+    "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name."
+)
 
 
 class Commands(click.Group):
@@ -46,7 +49,9 @@ def cli():
 @click.argument("target", type=ANY)
 @model_option
 @click.option("-q", "--quality", type=float, help="Level, 0 the smallest file; fractions lie in between.")
-@click.option("--target-bpp", type=click.FloatRange(0, min_open=True), help="The best quality within so many bits a pixel.")
+@click.option(
+    "--target-bpp", type=click.FloatRange(0, min_open=True), help="The best quality within so many bits a pixel."
+)
 @click.option("--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes.")
 @as_json
 def encode(source, target, model, quality, target_bpp, max_bytes, as_json):
@@ -57,7 +62,9 @@ def encode(source, target, model, quality, target_bpp, max_bytes, as_json):
     _write(target, data)
     facts = api.bitstream.parse(data)
     bpp = 8 * len(data) / (facts.width * facts.height)
-    _show({"file": str(target), "bytes": len(data), "bpp": bpp}, as_json, f"{target}: {len(data):,} bytes, {bpp:.4f} bpp")
+    _show(
+        {"file": str(target), "bytes": len(data), "bpp": bpp}, as_json, f"{target}: {len(data):,} bytes, {bpp:.4f} bpp"
+    )
 
 
 @cli.command()
@@ -106,7 +113,9 @@ def eval_(folder, model, quality, metrics, as_json):
     results = []
     for level in quality or (None,):
         rows = []
-        for row in _progress(e.evaluate(pictures, *e.glc_codec(loaded, level), metrics or e.METRICS), len(pictures), as_json):
+        for row in _progress(
+            e.evaluate(pictures, *e.glc_codec(loaded, level), metrics or e.METRICS), len(pictures), as_json
+        ):
             rows.append(row)
         results.append({"model": model, "quality": level, "mean": e.summary(rows), "images": rows})
     if as_json:
@@ -235,10 +244,13 @@ def _table(title: str, rows: list[dict]) -> None:
     for key in rows[0]:
         table.add_column(key.replace("_", " "), justify="left" if isinstance(rows[0][key], str) else "right")
     for row in rows:
-        table.add_row(*(f"{v:.4f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()))
+        table.add_row(
+            *(f"{v:.4f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in row.values())
+        )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def main() -> None:
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")  # raised by compressai's imports
     registry.manager().hook.glc_commands(cli=cli)
     cli()

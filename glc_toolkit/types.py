@@ -41,6 +41,11 @@ class Backbone(Protocol):
         """``l`` -> ``x_hat``, not yet clamped to [0, 1]."""
         ...
 
+    @property
+    def last_weight(self) -> Tensor:
+        """The weight of the last layer, where the adaptive weight of an adversarial loss is measured."""
+        ...
+
     def quantize(self, l: Tensor) -> Quantized:
         """The VQ-VAE's own bottleneck: trains the backbone, and names the codes the code-prediction loss aims at."""
         ...

@@ -26,6 +26,7 @@ from glc_toolkit.types import BitstreamError, ModelFileError
 
 CONFIG, WEIGHTS, CARD, SUMS = "config.json", "model.safetensors", "README.md", "SHA256SUMS"
 FORMAT = "glc-toolkit/1"
+FACTS = "glc_toolkit"  # the key of our metadata in a weights file
 
 
 def folders() -> dict[str, Path]:
@@ -50,7 +51,9 @@ def locate(model: str | os.PathLike) -> Path:
         return found[text]
     if (Path(text) / CONFIG).is_file():
         return Path(text)
-    raise ModelFileError(f"no model {text!r}: it is neither a folder with {CONFIG} nor one of {', '.join(found) or 'none'}")
+    raise ModelFileError(
+        f"no model {text!r}: it is neither a folder with {CONFIG} nor one of {', '.join(found) or 'none'}"
+    )
 
 
 def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> GLCImage:
@@ -66,20 +69,14 @@ def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> GLCIma
 def _load(folder: Path) -> GLCImage:
     verify(folder)
     path = folder / WEIGHTS
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} cannot be read: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise ModelFileError(f"{path} has format {metadata.get('format')!r}; this version reads {FORMAT!r}")
-    config = json.loads(metadata["config"])
-    missing = [p for p in json.loads(metadata["requires"]) if not registry.manager().has_plugin(p)]
+    facts = _facts(path)
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    missing = [p for p in facts["requires"] if not registry.manager().has_plugin(p)]
     if missing:
         raise ModelFileError(f"{folder.name} needs plugins that are not installed: {', '.join(missing)}")
     try:
-        model = GLCImage(config)
+        model = GLCImage(facts["config"])
     except (ValueError, TypeError) as error:
         raise ModelFileError(f"{path}: its config does not build: {error}") from error
     bad = [key for key, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
@@ -123,15 +120,15 @@ def save(model: GLCImage, folder: str | os.PathLike, name: str, card: str = "") 
     parameters = {key for key, _ in model.named_parameters()}
     tensors = {k: t.contiguous() for k, t in model.state_dict().items() if k != "_extra_state"}
     tensors = {k: t.half() if k in parameters else t.clone() for k, t in tensors.items()}
-    config = json.dumps(model.config, sort_keys=True)
-    metadata = {
+    facts = {
         "format": FORMAT,
-        "config": config,
-        "requires": json.dumps(_plugins_of(model.config)),
+        "config": model.config,
+        "requires": _plugins_of(model.config),
         "fingerprint": model.fingerprint().hex(),
         "glc_toolkit": __version__,
     }
-    save_file(tensors, folder / WEIGHTS, metadata)
+    # One key: safetensors writes several in any order, and the same model should give the same bytes.
+    save_file(tensors, folder / WEIGHTS, {FACTS: json.dumps(facts, sort_keys=True)})
     (folder / CONFIG).write_text(json.dumps(model.config, indent=2, sort_keys=True) + "\n")
     (folder / CARD).write_text(card or f"# {name}\n")
     write_sums(folder)
@@ -149,17 +146,17 @@ def info(model: str | os.PathLike) -> dict:
     """Config, size and provenance of a model, without building it."""
     folder = locate(model)
     verify(folder)
+    facts = _facts(folder / WEIGHTS)
     with safe_open(folder / WEIGHTS, "pt") as file:
-        metadata = file.metadata() or {}
         sizes = [file.get_slice(key).get_shape() for key in file.keys()]
     return {
         "name": folder.name,
         "folder": str(folder),
         "bytes": (folder / WEIGHTS).stat().st_size,
         "parameters": sum(torch.Size(size).numel() for size in sizes),
-        "fingerprint": metadata.get("fingerprint", ""),
-        "requires": json.loads(metadata.get("requires", "[]")),
-        "config": json.loads(metadata.get("config", "{}")),
+        "fingerprint": facts["fingerprint"],
+        "requires": facts["requires"],
+        "config": facts["config"],
     }
 
 
@@ -167,9 +164,8 @@ def by_fingerprint(start: bytes) -> GLCImage:
     """The known model whose fingerprint starts so. Raises :class:`BitstreamError` if there is none."""
     for folder in folders().values():
         try:
-            with safe_open(folder / WEIGHTS, "pt") as file:
-                fingerprint = (file.metadata() or {}).get("fingerprint", "")
-        except (SafetensorError, OSError):
+            fingerprint = _facts(folder / WEIGHTS)["fingerprint"]
+        except ModelFileError:
             continue  # a broken folder must not keep the others from being found
         if fingerprint.startswith(start.hex()):
             return load(folder)
@@ -194,6 +190,24 @@ def register_with_compressai() -> None:
             return model
 
         image_models[name] = pretrained
+
+
+def _facts(path: Path) -> dict:
+    """Our metadata of a weights file, checked to be whole."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get(FACTS, "null"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ModelFileError(f"{path} cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise ModelFileError(f"{path} holds no glc-toolkit model")
+    if facts.get("format") != FORMAT:
+        raise ModelFileError(f"{path} has format {facts.get('format')!r}; this version reads {FORMAT!r}")
+    kinds = {"config": dict, "requires": list, "fingerprint": str}
+    bad = [key for key, kind in kinds.items() if not isinstance(facts.get(key), kind)]
+    if bad:
+        raise ModelFileError(f"{path} lacks {', '.join(bad)} in its metadata")
+    return facts
 
 
 def _plugins_of(config: dict) -> list[str]:

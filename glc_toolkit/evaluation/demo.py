@@ -31,7 +31,9 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL) -> list[dict]
         image = decode(data)
         seconds = {"encode_seconds": encoded - started, "decode_seconds": time.perf_counter() - encoded}
         bpp = 8 * len(data) / (original.width * original.height)
-        rows.append({"codec": name, "bytes": len(data), "bpp": bpp, **measure(io.to_tensor(image), x, distances), **seconds})
+        rows.append(
+            {"codec": name, "bytes": len(data), "bpp": bpp, **measure(io.to_tensor(image), x, distances), **seconds}
+        )
         panels.append((f"{name}  {len(data):,} bytes  {bpp:.4f} bpp", image))
         return len(data)
 

@@ -19,7 +19,7 @@ def evaluate(
     decode: Callable[[bytes], Image.Image],
     metrics: Iterable[str] = METRICS,
 ) -> Iterator[dict]:
-    """One row a picture: ``image bytes bpp encode_seconds decode_seconds`` and the metrics, on 8-bit reconstructions."""
+    """One row a picture: ``image bytes bpp encode_seconds decode_seconds`` and metrics of the 8-bit reconstruction."""
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
     for path in pictures:
         x = io.to_tensor(path)

@@ -1,8 +1,8 @@
 """GLC-image: transform coding in the latent of a VQ-VAE (Jia et al., CVPR 2024), read from top to bottom.
 
-    x --backbone--> l --transform--> y --hyper--> z, params
-    y / step, in passes: residual = y / step - means, symbols = round(residual) under N(0, scales)
-    y_hat = (symbols + means) * step --transform--> l_hat --backbone--> x_hat
+x --backbone--> l --transform--> y --hyper--> z, params
+y / step, in passes: residual = y / step - means, symbols = round(residual) under N(0, scales)
+y_hat = (symbols + means) * step --transform--> l_hat --backbone--> x_hat
 """
 
 import hashlib

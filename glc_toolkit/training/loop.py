@@ -1,8 +1,8 @@
 """The training loop: one explicit loop for every stage, on Lightning Fabric.
 
-    stage I   "vqvae"   x -> l -> codes -> x_hat            learns the backbone
-    stage II  "latent"  l -> y -> y_hat -> l_hat            learns the codec in the latent, backbone frozen
-    stage III "joint"   x -> ... -> x_hat                   learns everything from pixels
+stage I   "vqvae"   x -> l -> codes -> x_hat            learns the backbone
+stage II  "latent"  l -> y -> y_hat -> l_hat            learns the codec in the latent, backbone frozen
+stage III "joint"   x -> ... -> x_hat                   learns everything from pixels
 """
 
 import json
@@ -112,7 +112,8 @@ def run_stage(fabric, recipe, stage: Stage, number, model, average, pictures, fo
     optimizer = torch.optim.AdamW(weights, lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.01)
     modules, optimizers = {"model": model, "average": average}, {}
     if state.exists() and facts["step"] == 0:
-        load_state(state, modules, {})  # the end of the stage before
+        load_state(state, modules, {})
+        model.load_state_dict(average.module.state_dict())  # a stage starts from the averaged weights of the one before
     average.multi_avg_fn = get_ema_multi_avg_fn(stage.ema)
     modules["losses"], optimizers["optimizer"] = module.losses, optimizer
     if gan is not None:
@@ -131,7 +132,9 @@ def run_stage(fabric, recipe, stage: Stage, number, model, average, pictures, fo
     first = [
         n
         for step in range(facts["step"], stage.steps)
-        for n in range(step * stage.batch + fabric.global_rank * share, step * stage.batch + (fabric.global_rank + 1) * share)
+        for n in range(
+            step * stage.batch + fabric.global_rank * share, step * stage.batch + (fabric.global_rank + 1) * share
+        )
     ]
     loader = fabric.setup_dataloaders(DataLoader(data, share, sampler=first), use_distributed_sampler=False)
     started = time.monotonic() - facts["seconds"]
@@ -143,7 +146,9 @@ def run_stage(fabric, recipe, stage: Stage, number, model, average, pictures, fo
         if progress >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = stage.lr * min((step + 1) / stage.warmup, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+            group["lr"] = stage.lr * min(
+                (step + 1) / stage.warmup, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress))
+            )
         x = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
         out, terms = module(x, quality)
         total = sum(stage.losses[name].weight * term for name, term in terms.items())
@@ -154,7 +159,7 @@ def run_stage(fabric, recipe, stage: Stage, number, model, average, pictures, fo
             total = total + stage.losses["gan"].weight * terms["gan_weight"] * terms["gan"]
             gan.requires_grad_(True)
         if not torch.isfinite(total):
-            values = {name: float(term) for name, term in terms.items()}
+            values = {name: float(term.detach()) for name, term in terms.items()}
             raise TrainingError(f"stage {stage.name!r}, step {step}: the loss is {float(total)} ({values})")
         optimizer.zero_grad()
         fabric.backward(total)
@@ -170,7 +175,7 @@ def run_stage(fabric, recipe, stage: Stage, number, model, average, pictures, fo
         if step % 50 == 0 and fabric.is_global_zero:
             elapsed = time.monotonic() - started
             line = {"stage": stage.name, "step": step, "seconds": round(elapsed, 1), "images": facts["images"]}
-            line |= {name: round(float(term), 5) for name, term in terms.items()}
+            line |= {name: round(float(term.detach()), 5) for name, term in terms.items()}
             if "likelihoods" in out:
                 line["bpp"] = round(float(bpp_estimate(out["likelihoods"], stage.crop**2).mean()), 5)
             with (folder / "log.jsonl").open("a") as log:

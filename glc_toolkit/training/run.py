@@ -33,7 +33,9 @@ def run(recipe_file: Path, out: Path | None = None, smoke: bool = False) -> str:
 def export(model: GLCImage, recipe: Recipe, folder: Path) -> Path:
     """Write a trained model as a zoo folder, checked by loading it, its card filled with held-out numbers."""
     _, held_out = split(find_pictures(recipe.data.sources), recipe.data.holdout)
-    pictures = [centre(decode(data)) for _, data in held_out] or [centre(decode(find_pictures(recipe.data.sources)[0][1]))]
+    pictures = [centre(decode(data)) for _, data in held_out] or [
+        centre(decode(find_pictures(recipe.data.sources)[0][1]))
+    ]
     model.update(force=True)
     if recipe.rate is not None:
         model.config = {**model.config, "default_quality": quality_for(model, pictures, recipe.rate)}

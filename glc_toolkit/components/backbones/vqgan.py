@@ -165,6 +165,14 @@ class VQGAN(nn.Module):
         quantizer: the bottleneck of stage I, as a registry config.
     """
 
+    example_args = {
+        "channels": 32,
+        "multipliers": [1, 1],
+        "encoder_blocks": 1,
+        "decoder_blocks": 1,
+        "latent_channels": 16,
+    }
+
     def __init__(
         self,
         channels: int = 128,

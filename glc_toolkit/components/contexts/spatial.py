@@ -45,6 +45,9 @@ class CheckerboardContext(FourPartContext):
 class NoContext(nn.Module):
     """One pass, predicted by the hyper parameters alone."""
 
+    def __init__(self):
+        super().__init__()
+
     def masks(self, y: Tensor) -> list[Tensor]:
         return [torch.ones_like(y[:1], dtype=torch.bool)]
 

@@ -30,7 +30,7 @@ class TableCoding:
 
     def put(self, encoder: SymbolEncoder, symbols: Tensor, rows: Tensor) -> None:
         """Write integer ``symbols`` (n,) by tables ``rows`` (n,)."""
-        encoder.put(symbols.cpu().numpy().astype(np.int64), rows.cpu().numpy(), *self.tables())
+        encoder.put(symbols.detach().cpu().numpy().astype(np.int64), rows.cpu().numpy(), *self.tables())
 
     def get(self, decoder: SymbolDecoder, rows: Tensor) -> Tensor:
         """Read one symbol for each of ``rows`` (n,) -> (n,) int64."""
@@ -53,7 +53,9 @@ class TableCoding:
         self, strings: list[bytes], indexes: Tensor, dtype: torch.dtype = torch.float, means: Tensor | None = None
     ) -> Tensor:
         """What :meth:`compress` wrote, dequantized, in the shape of ``indexes``."""
-        symbols = [self.get(Decoder(s), rows.reshape(-1)).reshape(rows.shape) for s, rows in zip(strings, indexes, strict=True)]
+        symbols = [
+            self.get(Decoder(s), rows.reshape(-1)).reshape(rows.shape) for s, rows in zip(strings, indexes, strict=True)
+        ]
         return self.dequantize(torch.stack(symbols), means, dtype)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):

@@ -33,6 +33,8 @@ class CodePrediction(nn.Module):
         width, depth, heads: of the transformer.
     """
 
+    example_args = {"latent_channels": 16, "codebook_size": 64, "positions": 8, "width": 32, "depth": 1, "heads": 2}
+
     def __init__(
         self,
         latent_channels: int = 256,

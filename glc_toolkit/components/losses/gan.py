@@ -1,6 +1,5 @@
 """Hinge PatchGAN with the adaptive weight of VQGAN (Esser et al., CVPR 2021; Isola et al., CVPR 2017)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -51,4 +50,3 @@ class PatchGAN(nn.Module):
     def adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
         """From the gradients of both losses with respect to the same tensor, the generator's last weight."""
         return (reconstruction.norm() / (adversarial.norm() + 1e-4)).clamp(0, self.limit).detach()
-

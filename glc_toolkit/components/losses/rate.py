@@ -21,6 +21,8 @@ class Rate(nn.Module):
         speed: how fast it follows, in relative change of lambda a step and relative error.
     """
 
+    example_args = {"lmbda": [4.0, 2.0, 1.0], "target_bpp": [0.02, 0.03, 0.04]}
+
     def __init__(self, lmbda: tuple[float, ...], target_bpp: tuple[float, ...] | None = None, speed: float = 0.01):
         super().__init__()
         if target_bpp is not None and len(target_bpp) != len(lmbda):

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from glc_toolkit.paths import shipped_zoo
 
 # inputs, outputs, kernel, stride, padding; None is a 3x3 (AlexNet) or 2x2 (VGG16) max-pooling with stride 2.
-ALEX = ((3, 64, 11, 4, 2), None, (64, 192, 5, 1, 2), None, (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1))
+ALEX = (
+    (3, 64, 11, 4, 2),
+    None,
+    (64, 192, 5, 1, 2),
+    None,
+    (192, 384, 3, 1, 1),
+    (384, 256, 3, 1, 1),
+    (256, 256, 3, 1, 1),
+)
 VGG_WIDTHS = (64, 64, None, 128, 128, None, 256, 256, 256, None, 512, 512, 512, None, 512, 512, 512)
 TAPS = {"alex": (0, 1, 2, 3, 4), "vgg": (1, 3, 6, 9, 12)}
 

@@ -1,0 +1,34 @@
+# `make demo` and `make test` need Python 3.10-3.12 and make, nothing else: each sets up .venv first.
+PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.10,$(shell python$(v) -c "print('python$(v)')" 2>/dev/null)) python3)
+VENV   ?= .venv
+IMAGE  ?= docs/images/snail.png
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/glc demo $(IMAGE) -o demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/pytest -q
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))" \
+	  || { echo "glc-toolkit needs Python 3.10, 3.11 or 3.12; say make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) demo dist

@@ -1,0 +1,194 @@
+"""Conformance checks, parametrised over every registered component."""
+
+import os
+
+import pytest
+import torch
+from compressai.entropy_models import EntropyModel
+from compressai.latent_codecs import LatentCodec
+
+from glc_toolkit import registry, types
+from glc_toolkit.coder import Decoder, Encoder
+from glc_toolkit.conformance import tiny
+from glc_toolkit.models.image import GLCImage
+
+ONLY = os.environ.get("GLC_CHECK_PLUGIN")
+
+
+def every(kind: str):
+    names = [n for n, (_, plugin) in sorted(registry.components(kind).items()) if ONLY in (None, plugin)]
+    return pytest.mark.parametrize("name", names)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def latent(batch: int = 2, channels: int = tiny.CHANNELS, side: int = 8) -> torch.Tensor:
+    return torch.randn(batch, channels, side, side)
+
+
+@every("backbone")
+def test_backbone(name):
+    backbone = tiny.build("backbone", name)
+    assert isinstance(backbone, types.Backbone)
+    side = 4 * backbone.downsampling
+    x = torch.rand(2, 3, side, side)
+    l = backbone.analysis(x)
+    assert l.shape == (2, backbone.latent_channels, 4, 4)
+    quantized = backbone.quantize(l)
+    assert quantized.values.shape == l.shape
+    x_hat = backbone.synthesis(quantized.values)
+    assert x_hat.shape == x.shape
+    x_hat.mean().backward()
+    assert backbone.last_weight.grad is not None
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.parameters())
+
+
+@every("quantizer")
+def test_quantizer(name):
+    quantizer = tiny.build("quantizer", name).eval()
+    assert isinstance(quantizer, types.Quantizer)
+    l = latent().requires_grad_()
+    values, indices, loss = quantizer(l)
+    assert values.shape == l.shape
+    assert indices.shape == (2, quantizer.num_codebooks, 8, 8)
+    assert indices.dtype == torch.int64
+    assert indices.min() >= 0 and indices.max() < quantizer.codebook_size
+    assert loss.ndim == 0 and torch.isfinite(loss)
+    torch.testing.assert_close(quantizer.lookup(indices), values, rtol=1e-4, atol=1e-4)
+    quantizer.train()(l).values.sum().backward()
+    assert l.grad is not None and l.grad.abs().sum() > 0
+
+
+@every("transform")
+def test_transform(name):
+    transform = tiny.build("transform", name)
+    assert isinstance(transform, types.Transform)
+    l, quality = latent(), torch.tensor([0.0, tiny.LEVELS - 1.0])
+    y = transform.analysis(l, quality)
+    assert y.shape == l.shape
+    assert transform.synthesis(y, quality).shape == l.shape
+    low, middle, high = (transform.analysis(l, torch.full((2,), q)) for q in (1.0, 1.0 + 1e-4, 1.25))
+    assert (low - middle).abs().max() < (low - high).abs().max() + 1e-6  # continuous in quality
+
+
+@every("hyper")
+def test_hyper(name):
+    hyper = tiny.build("hyper", name)
+    assert isinstance(hyper, types.Hyper) and isinstance(hyper, LatentCodec)
+    y = latent(side=16)
+    out = hyper(y)
+    assert out["params"].shape == (2, 3 * tiny.CHANNELS, 16, 16)
+    assert out["likelihoods"]["z"].min() > 0 and out["likelihoods"]["z"].max() <= 1
+    assert torch.isfinite(out["loss"])
+    hyper.eval()
+    for module in hyper.modules():
+        if isinstance(module, EntropyModel):
+            module.update()
+    encoder = Encoder()
+    params = hyper.encode(encoder, y[:1])
+    side = 16 // hyper.downsampling
+    assert torch.equal(hyper.decode(Decoder(encoder.bytes()), (side, side)), params)
+
+
+@every("entropy_model")
+@pytest.mark.parametrize("count", [0, 1, 5, 1000])
+def test_entropy_model_codes_any_number_of_symbols(name, count):
+    model = tiny.build("entropy_model", name).eval()
+    assert isinstance(model, EntropyModel)
+    assert model.update()
+    assert not model.update()
+    cdf, offset = model.tables()
+    rows = torch.randint(len(cdf), (1, count))
+    symbols = torch.randint(cdf.shape[1] - 1, (1, count)) + torch.from_numpy(offset)[rows]
+    strings = model.compress(symbols.float(), rows)
+    assert torch.equal(model.decompress(strings, rows), symbols.float())
+    other = tiny.build("entropy_model", name)  # the tables travel with the weights
+    other.load_state_dict(model.state_dict())
+    assert other.compress(symbols.float(), rows) == strings
+
+
+@every("context")
+@pytest.mark.parametrize("size", [(1, 1), (4, 6), (5, 3)])
+def test_context(name, size):
+    context = tiny.build("context", name)
+    assert isinstance(context, types.Context)
+    y = torch.zeros(2, tiny.CHANNELS, *size)
+    masks = context.masks(y)
+    assert torch.equal(sum(m.int() for m in masks), torch.ones(1, tiny.CHANNELS, *size, dtype=torch.int32))
+    reduced = context.reduce(torch.randn(2, 3 * tiny.CHANNELS, *size))
+    for k in range(1, len(masks)):
+        scales, means = context(k, y, reduced)
+        assert scales.shape == means.shape == y.shape
+
+
+@every("loss")
+def test_loss(name):
+    loss = tiny.build("loss", name)
+    x = torch.rand(2, 3, 64, 64)
+    parts = {key: latent(side=4).requires_grad_() for key in ("l", "l_hat", "y_hat")}
+    out = {
+        **parts,
+        "x": x,
+        "x_hat": torch.rand(2, 3, 64, 64, requires_grad=True),
+        "codes": torch.randint(64, (2, 1, 4, 4)),
+        "likelihoods": {k: torch.rand(2, 4, 4, 4).clamp(min=0.1).requires_grad_() for k in "yz"},
+        "quality": torch.tensor([0.0, tiny.LEVELS - 1.0]),
+        "codebook_loss": torch.rand((), requires_grad=True),
+        "hyper_loss": torch.rand((), requires_grad=True),
+    }
+    value = loss(out)
+    assert value.ndim == 0 and torch.isfinite(value)
+    value.backward()
+    leaves = [
+        v for v in (*out.values(), *out["likelihoods"].values()) if isinstance(v, torch.Tensor) and v.requires_grad
+    ]
+    grads = [v.grad for v in leaves if v.grad is not None]
+    assert grads and all(torch.isfinite(g).all() for g in grads)
+    if hasattr(loss, "discriminator_loss"):
+        loss.discriminator_loss(out).backward()
+
+
+@every("metric")
+def test_metric(name):
+    metric = tiny.build("metric", name)
+    x = torch.rand(2, 3, 176, 176)
+    same, noisy = metric(x, x), metric((x + 0.3 * torch.randn_like(x)).clamp(0, 1), x)
+    assert same.shape == noisy.shape == (2,)
+    assert ((same > noisy) if metric.higher_is_better else (same < noisy)).all()
+
+
+PLACES = ("backbone", "transform", "hyper", "context")
+
+
+@pytest.mark.parametrize(
+    "kind, name",
+    [
+        (k, n)
+        for k in (*PLACES, "quantizer")
+        for n, (_, plugin) in sorted(registry.components(k).items())
+        if ONLY in (None, plugin)
+    ],
+)
+def test_in_a_model(kind, name):
+    part = tiny.config(kind, name)
+    if kind == "quantizer":
+        part = {"name": "spatial_categorical", "args": {"quantizer": part}}
+    round_trip(tiny.model_config(**{"hyper" if kind == "quantizer" else kind: part}))
+
+
+def round_trip(config: dict) -> None:
+    """A model codes to bytes and back to what its forward pass predicts, and is rebuilt from its state dict."""
+    model = GLCImage(config).eval()
+    model.update()
+    x = torch.rand(2, 3, model.downsampling_factor, 2 * model.downsampling_factor)
+    with torch.no_grad():
+        out = model.compress(x, quality=1.25)
+        again = GLCImage.from_state_dict(model.state_dict()).eval()
+        x_hat = again.decompress(out["strings"], out["shape"])["x_hat"]
+        quality = model.quality_of(model.quality_code(1.25))
+        expected = model(x, quality)
+        torch.testing.assert_close(x_hat, expected["x_hat"], rtol=1e-3, atol=1e-3)
+        assert again.fingerprint() == model.fingerprint()

@@ -1,0 +1,58 @@
+"""A model small enough to build in milliseconds, for checks."""
+
+import copy
+from typing import Any
+
+from glc_toolkit import registry
+
+CHANNELS = 16
+LEVELS = 3
+SUPPLIED = {  # what the slots of a model supply
+    "backbone": {},
+    "quantizer": {"channels": CHANNELS},
+    "transform": {"latent_channels": CHANNELS, "channels": CHANNELS, "levels": LEVELS},
+    "hyper": {"channels": CHANNELS},
+    "entropy_model": {"channels": CHANNELS, "codebook_size": 64, "num_codebooks": 1},
+    "context": {"channels": CHANNELS},
+    "loss": {},
+    "metric": {},
+}
+MODEL = {
+    "model": "image",
+    "channels": CHANNELS,
+    "levels": LEVELS,
+    "backbone": {
+        "name": "vqgan",
+        "args": {
+            "channels": 16,
+            "multipliers": [1, 1, 1],
+            "encoder_blocks": 1,
+            "decoder_blocks": 1,
+            "attention": False,
+            "latent_channels": CHANNELS,
+            "patch": 4,
+            "norm": "none",
+            "quantizer": {"name": "nearest", "args": {"codebook_size": 64}},
+        },
+    },
+    "transform": {"name": "gated", "args": {"spread": 2.0}},
+    "hyper": {"name": "spatial_categorical", "args": {"quantizer": {"name": "nearest", "args": {"codebook_size": 64}}}},
+    "context": {"name": "four_part", "args": {"depth": 1}},
+    "entropy_model": {"name": "gaussian"},
+}
+
+
+def config(kind: str, name: str) -> dict[str, Any]:
+    """A component's config with its ``example_args``."""
+    factory, _ = registry.components(kind)[name]
+    return {"name": name, "args": dict(getattr(factory, "example_args", {}))}
+
+
+def build(kind: str, name: str) -> Any:
+    """A component as a slot of the tiny model would build it."""
+    return registry.build(kind, config(kind, name), **SUPPLIED[kind])
+
+
+def model_config(**slots: dict) -> dict:
+    """The tiny model's config with some slots replaced."""
+    return {**copy.deepcopy(MODEL), **slots}

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glc_toolkit import zoo
+from glc_toolkit.conformance import tiny
+from glc_toolkit.models.image import GLCImage
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    """The photograph that comes with the project."""
+    return Image.open(ROOT / "docs" / "images" / "snail.png").convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def model() -> GLCImage:
+    """The shipped model."""
+    return zoo.load("glc-image-0.03")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """A tiny untrained model as a zoo folder."""
+    torch.manual_seed(0)
+    return zoo.save(GLCImage(tiny.MODEL), tmp_path_factory.mktemp("zoo") / "tiny", "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder) -> GLCImage:
+    return zoo.load(tiny_folder)
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    """A small picture (40, 56, 3) uint8."""
+    return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)

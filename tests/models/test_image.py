@@ -1,0 +1,153 @@
+import contextlib
+import copy
+import hashlib
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from compressai.utils.eval_model import __main__ as eval_model
+
+from glc_toolkit import BitstreamError, api, io, registry, zoo
+from glc_toolkit.coder import Decoder
+from glc_toolkit.components.losses.rate import bpp_estimate
+from glc_toolkit.conformance import tiny
+from glc_toolkit.conformance.test_components import round_trip
+from glc_toolkit.models.image import GLCImage
+
+BACKBONES = {
+    "folded": tiny.MODEL["backbone"],
+    "published layout": {
+        "name": "vqgan",
+        "args": {
+            "channels": 32,
+            "multipliers": [1, 1],
+            "encoder_blocks": 1,
+            "decoder_blocks": 1,
+            "latent_channels": 16,
+        },
+    },
+}
+HYPERS = {
+    "factorized": {"name": "factorized"},
+    **{
+        name: {"name": "spatial_categorical", "args": {"quantizer": {"name": name}}}
+        for name in registry.names("quantizer")
+    },
+}
+
+
+@pytest.mark.parametrize("backbone, hyper, context", itertools.product(BACKBONES, HYPERS, registry.names("context")))
+def test_every_combination_round_trips(backbone, hyper, context):
+    torch.manual_seed(0)
+    round_trip(tiny.model_config(backbone=BACKBONES[backbone], hyper=HYPERS[hyper], context={"name": context}))
+
+
+def test_training_step_reaches_every_parameter():
+    torch.manual_seed(0)
+    model = GLCImage(tiny.MODEL).train()
+    out = model(torch.rand(2, 3, 64, 64), torch.tensor([0.0, 1.5]))
+    loss = out["x_hat"].mean() + bpp_estimate(out["likelihoods"], 64 * 64).sum() + out["hyper_loss"]
+    loss.backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None and not n.startswith("backbone.quantizer")]
+    assert without == []
+    assert model.aux_loss() == 0
+
+
+def test_aux_loss_of_a_factorized_hyper():
+    model = GLCImage(tiny.model_config(hyper={"name": "factorized"}))
+    assert model.aux_loss().requires_grad
+
+
+def test_float64_entropy_path_comes_and_goes_with_eval(tiny_model):
+    model = copy.deepcopy(tiny_model)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert next(model.context.parameters()).dtype == torch.float64
+    assert next(model.train().context.parameters()).dtype == torch.float32
+    assert all(torch.equal(v, before[k].to(v.dtype)) for k, v in model.state_dict().items())
+    with pytest.raises(RuntimeError, match="eval"):
+        model.compress(torch.rand(1, 3, 64, 64))
+
+
+def test_bytes_do_not_depend_on_the_batch(tiny_model):
+    x = torch.rand(3, 3, 64, 64)
+    together = tiny_model.compress(x)["strings"][0]
+    assert together == [tiny_model.compress(image[None])["strings"][0][0] for image in x]
+
+
+def test_quality_bytes_are_exact_at_whole_levels(tiny_model):
+    for level in range(tiny_model.levels):
+        assert tiny_model.quality_of(tiny_model.quality_code(level)) == level
+    with pytest.raises(ValueError, match="between 0 and 2"):
+        tiny_model.quality_code(2.5)
+
+
+def test_size_is_what_the_estimate_says(model, photo):
+    x = io.to_tensor(photo)
+    with torch.no_grad():
+        for level in range(model.levels):
+            l = model.analysis(x)
+            out = model.code_latent(l, torch.tensor([float(level)]))
+            estimate = float(bpp_estimate(out["likelihoods"], 8))
+            actual = len(api.encode(photo, model=model, quality=level))
+            assert abs(actual - estimate) <= 0.01 * estimate + 16
+
+
+CODE = """
+import sys, json, hashlib, torch
+torch.set_num_threads(int(sys.argv[2]))
+from glc_toolkit import zoo, api
+from glc_toolkit.coder import Decoder
+stream, model = api.open_stream(open(sys.argv[1], "rb").read())
+y_hat = model.decode_latent(Decoder(stream.payload), (stream.height, stream.width))
+print(hashlib.sha256(y_hat.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_latents_are_bit_identical_in_a_new_process(model, photo, tmp_path, threads):
+    """What the encoder quantized is, bit for bit, what another process decodes, at any number of threads."""
+    path = tmp_path / "photo.glc"
+    path.write_bytes(api.encode(photo, model=model))
+    quality = torch.tensor([model.quality_of(model.quality_code(None))])
+    with torch.no_grad():
+        y_hat = model.code_latent(model.analysis(io.to_tensor(photo)), quality)["y_hat"]
+    here = hashlib.sha256(y_hat.numpy().tobytes()).hexdigest()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CODE, path, str(threads)], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == here, done.stderr
+
+
+def test_preview_needs_only_z(model, photo):
+    stream = api.bitstream.parse(api.encode(photo, model=model))
+    shape = (stream.height, stream.width)
+    z = model.sections(stream.payload, shape)["z"]
+    whole = model.decode_payload(stream.payload, stream.quality_code, shape, preview=True)
+    start = model.decode_payload(stream.payload[: z + 8], stream.quality_code, shape, preview=True)
+    assert torch.equal(whole, start)
+    assert not torch.equal(whole, model.decode_payload(stream.payload, stream.quality_code, shape))
+    assert io.to_pillow(whole).size == photo.size
+
+
+def test_compressai_eval_model_runs_on_a_zoo_model(photo, tmp_path, capsys):
+    zoo.register_with_compressai()
+    threads = torch.get_num_threads()
+    try:
+        photo.save(tmp_path / "photo.png")
+        eval_model.main(["pretrained", str(tmp_path), "-a", "glc-image-0.03", "-q", "1,3"])
+    finally:
+        torch.set_num_threads(threads)
+    results = json.loads(capsys.readouterr().out.partition("{")[2].join(["{", ""]))["results"]
+    assert results["bpp"][0] < results["bpp"][1]
+    assert min(results["psnr-rgb"]) > 15
+
+
+def test_a_decoder_reads_any_bytes_without_crashing(tiny_model):
+    """Past the checksum nothing worse than a wrong picture may happen."""
+    for seed in range(20):
+        junk = torch.randint(256, (seed * 3,), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+        with contextlib.suppress(BitstreamError):
+            tiny_model.decode_latent(Decoder(bytes(junk.numpy())), (64, 128))

@@ -1,0 +1,109 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import glc_toolkit as glc
+from glc_toolkit import api, zoo
+from glc_toolkit.coder import Decoder
+from tests.conftest import ROOT
+
+GOLDEN = ROOT / "tests" / "data"
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 700), st.integers(1, 500), st.sampled_from(["RGB", "L", "RGBA", "P", "CMYK"]), st.floats(0, 2))
+def test_any_size_and_mode_comes_back_in_size(tiny_model, width, height, mode, quality):
+    image = Image.radial_gradient("L").resize((width, height)).convert("RGB").convert(mode)
+    data = glc.encode(image, model=tiny_model, quality=quality)
+    decoded = glc.decode(data, model=tiny_model)
+    assert decoded.size == (width, height) and decoded.mode == "RGB"
+
+
+def test_every_form_of_a_picture_gives_the_same_bytes(tiny_model, noise, tmp_path):
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    tensor = torch.from_numpy(noise).permute(2, 0, 1)
+    forms = [noise, Image.fromarray(noise), tmp_path / "noise.png", str(tmp_path / "noise.png"), tensor, tensor[None]]
+    assert len({glc.encode(form, model=tiny_model) for form in forms}) == 1
+
+
+def test_the_shipped_model_does_its_job(photo, model):
+    data = glc.encode(photo)
+    decoded = glc.decode(data)
+    bpp = 8 * len(data) / (photo.width * photo.height)
+    assert bpp < 0.06
+    error = np.asarray(decoded, float) - np.asarray(photo, float)
+    assert 10 * np.log10(255**2 / np.square(error).mean()) > 20
+
+
+def test_quality_rises_in_bytes(photo, model):
+    sizes = [len(glc.encode(photo, model=model, quality=q)) for q in range(model.levels)]
+    assert sizes == sorted(sizes)
+
+
+@pytest.mark.parametrize("target", [0.03, 0.04])
+def test_target_bpp_is_kept_and_used(photo, model, target):
+    bpp = 8 * len(glc.encode(photo, model=model, target_bpp=target)) / (photo.width * photo.height)
+    highest = 8 * len(glc.encode(photo, model=model, quality=model.levels - 1)) / (photo.width * photo.height)
+    assert bpp <= target
+    assert bpp >= 0.95 * min(target, highest)
+
+
+def test_max_bytes(photo, model):
+    assert len(glc.encode(photo, model=model, max_bytes=1200)) <= 1200
+    with pytest.raises(ValueError, match="over the budget of 20"):
+        glc.encode(photo, model=model, max_bytes=20)
+    with pytest.raises(ValueError, match="not several"):
+        glc.encode(photo, model=model, max_bytes=20, quality=1)
+
+
+def test_info_accounts_for_every_byte(photo, model):
+    data = glc.encode(photo, model=model)
+    facts = api.info(data)
+    assert sum(facts["sections"].values()) == facts["bytes"] == len(data)
+    assert facts["sections"]["header"] <= 12
+    assert min(facts["sections"].values()) >= 0
+    assert (facts["width"], facts["height"]) == photo.size
+    assert facts["model"] == "glc-image-0.03"
+
+
+def test_another_model_is_refused_by_name(tiny_model, model, noise):
+    data = glc.encode(noise, model=tiny_model)
+    with pytest.raises(glc.BitstreamError, match=rf"{tiny_model.fingerprint()[:3].hex()}.*'glc-image-0.03'"):
+        glc.decode(data, model=model)
+    with pytest.raises(glc.BitstreamError, match="no known model"):
+        glc.decode(data)
+
+
+def test_known_models_are_found_by_fingerprint(tiny_folder, tiny_model, noise, monkeypatch):
+    data = glc.encode(noise, model=tiny_model)
+    monkeypatch.setenv("GLC_ZOO", str(tiny_folder.parent))
+    assert glc.decode(data).size == (56, 40)
+    assert "tiny" in zoo.list_models()
+
+
+def test_damage_is_refused(photo, model):
+    data = glc.encode(photo, model=model)
+    for i in range(0, len(data), 97):
+        damaged = data[:i] + bytes([data[i] ^ 4]) + data[i + 1 :]
+        with pytest.raises(glc.BitstreamError):
+            glc.decode(damaged)
+    for end in (0, 1, 9, 12, len(data) // 2, len(data) - 1):
+        with pytest.raises(glc.BitstreamError):
+            glc.decode(data[:end])
+
+
+def test_golden_streams_still_decode():
+    """Streams written once and kept: entropy decoding gives the very same latents."""
+    golden = json.loads((GOLDEN / "golden.json").read_text())
+    assert golden
+    for name, expected in golden.items():
+        stream, model = api.open_stream((GOLDEN / name).read_bytes())
+        y_hat = model.decode_latent(Decoder(stream.payload), (stream.height, stream.width))
+        assert hashlib.sha256(y_hat.float().numpy().tobytes()).hexdigest() == expected["y_hat"], name
+        assert list(glc.decode((GOLDEN / name).read_bytes()).size) == expected["size"]

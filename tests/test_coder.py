@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glc_toolkit import BitstreamError
+from glc_toolkit.coder import PRECISION, CountingDecoder, Decoder, Encoder, quantize_pmf
+
+
+@given(st.integers(0, 400), st.integers(1, 6), st.integers(2, 300), st.integers(0, 2**32 - 1))
+def test_round_trip(count, tables, size, seed):
+    random = np.random.default_rng(seed)
+    cdf = quantize_pmf(random.dirichlet(np.full(size, 0.1), tables) + 1e-12)
+    offset = random.integers(-50, 50, tables)
+    rows = random.integers(0, tables, count)
+    symbols = random.integers(0, size, count) + offset[rows]
+    encoder = Encoder()
+    encoder.put(symbols, rows, cdf, offset)
+    assert np.array_equal(Decoder(encoder.bytes()).get(rows, cdf, offset), symbols)
+
+
+def test_nothing_costs_nothing():
+    assert Encoder().bytes() == b""
+    encoder = Encoder()
+    encoder.put(np.zeros(0, int), np.zeros(0, int), quantize_pmf(np.ones((1, 4))), np.zeros(1, int))
+    assert encoder.bytes() == b""
+
+
+@given(st.integers(2, 5000), st.integers(0, 2**32 - 1))
+def test_tables_are_exact(size, seed):
+    pmf = np.random.default_rng(seed).dirichlet(np.full(size, 0.01)) + 1e-300
+    cdf = quantize_pmf(pmf[None])
+    assert cdf[0, 0] == 0 and cdf[0, -1] == 2**PRECISION
+    assert (np.diff(cdf) >= 1).all()
+
+
+def test_size_is_the_entropy():
+    pmf = np.array([[0.9, 0.05, 0.03, 0.02]])
+    cdf, offset = quantize_pmf(pmf), np.array([-1])
+    random = np.random.default_rng(0)
+    symbols = random.choice(4, 20000, p=pmf[0]) - 1
+    rows = np.zeros(len(symbols), int)
+    encoder = Encoder()
+    encoder.put(symbols, rows, cdf, offset)
+    bits = -np.log2(np.diff(cdf)[0] / 2**PRECISION)[symbols + 1].sum()
+    assert bits / 8 <= len(encoder.bytes()) <= bits / 8 + 8
+
+
+def test_the_wire_is_an_ordinary_range_coder():
+    """A range decoder written from its definition reads the stream: 64-bit state, 32-bit words, 24-bit tables."""
+    random = np.random.default_rng(1)
+    cdf, offset = quantize_pmf(random.dirichlet(np.ones(7), 2)), np.array([0, -3])
+    rows = np.repeat([0, 1], 50)
+    symbols = random.integers(0, 7, 100) + offset[rows]
+    encoder = Encoder()
+    encoder.put(symbols, rows, cdf, offset)
+    data = encoder.bytes() + bytes(16)
+    words = [int.from_bytes(data[i : i + 4], "big") for i in range(0, len(data) - 3, 4)]
+    lower, span, point, at = 0, 2**64 - 1, (words[0] << 32) | words[1], 2
+    read = []
+    for row in rows:
+        scale = span >> PRECISION
+        quantile = ((point - lower) % 2**64) // scale
+        symbol = int(np.searchsorted(cdf[row], quantile, "right")) - 1
+        read.append(symbol + offset[row])
+        lower = (lower + scale * int(cdf[row][symbol])) % 2**64
+        span = scale * int(cdf[row][symbol + 1] - cdf[row][symbol])
+        if span < 2**32:
+            lower, span = (lower << 32) % 2**64, span << 32
+            point = ((point << 32) | words[at]) % 2**64
+            at += 1
+    assert read == symbols.tolist()
+
+
+def test_counting_decoder_ends_at_the_end():
+    cdf, offset = quantize_pmf(np.full((1, 16), 1 / 16)), np.zeros(1, int)
+    rows = np.zeros(64, int)
+    encoder = Encoder()
+    encoder.put(np.arange(64) % 16, rows, cdf, offset)
+    decoder = CountingDecoder(encoder.bytes())
+    decoder.get(rows[:32], cdf, offset)
+    assert 16 <= decoder.position() <= 24
+    decoder.get(rows[32:], cdf, offset)
+    assert decoder.position() == len(encoder.bytes())
+
+
+def test_symbols_outside_the_table_are_refused():
+    with pytest.raises(ValueError, match="outside table 0"):
+        Encoder().put(np.array([4]), np.zeros(1, int), quantize_pmf(np.ones((1, 4))), np.zeros(1, int))
+
+
+def test_foreign_data_raises_or_decodes_but_never_crashes():
+    cdf, offset = quantize_pmf(np.full((1, 3), 1 / 3)), np.zeros(1, int)
+    for seed in range(50):
+        junk = np.random.default_rng(seed).bytes(seed)
+        try:
+            symbols = Decoder(junk).get(np.zeros(500, int), cdf, offset)
+        except BitstreamError:
+            continue
+        assert symbols.min() >= 0 and symbols.max() < 3

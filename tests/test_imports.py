@@ -1,0 +1,70 @@
+"""Imports go one way, and asking for help costs nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import glc_toolkit
+
+PACKAGE = Path(glc_toolkit.__file__).parent
+LAYERS = [
+    {"hookspecs", "types", "paths"},
+    {"registry", "coder"},
+    {"components"},
+    {"bitstream", "io"},
+    {"models"},
+    {"zoo"},
+    {"api"},
+    {"evaluation", "training", "conformance"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def imported(file: Path) -> set[str]:
+    """Top-level parts of glc_toolkit that a file imports anywhere, functions included."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("glc_toolkit.")}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "glc_toolkit":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {a.name for a in node.names}
+    return found & LEVEL.keys()
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: f.relative_to(PACKAGE).as_posix())
+def test_layers(file):
+    part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part == "__init__":
+        return
+    assert part in LEVEL, f"{part} has no layer: give it one in {Path(__file__).name}"
+    above = {name for name in imported(file) if LEVEL[name] > LEVEL[part]}
+    assert not above, f"{file.name} imports {above}, which lie above {part}"
+
+
+def test_only_the_coder_knows_constriction():
+    users = [f.name for f in PACKAGE.rglob("*.py") if "import constriction" in f.read_text()]
+    assert users == ["coder.py"]
+
+
+def test_nothing_loads_pickles():
+    for file in PACKAGE.rglob("*.py"):
+        text = file.read_text()
+        assert "import pickle" not in text and "torch.load(" not in text, file
+
+
+@pytest.mark.parametrize(
+    "code", ["import glc_toolkit", "import glc_toolkit.cli", "from glc_toolkit import registry; registry.manager()"]
+)
+def test_torch_is_not_imported_early(code):
+    check = f"{code}; import sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+def test_unknown_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        glc_toolkit.nonsense  # noqa: B018

@@ -1,0 +1,149 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from pydantic import ValidationError
+
+from glc_toolkit import zoo
+from glc_toolkit.conformance import tiny
+from glc_toolkit.training.data import Crops, find_pictures, split
+from glc_toolkit.training.loop import TrainingError, train
+from glc_toolkit.training.recipe import Recipe
+from glc_toolkit.training.run import run
+from tests.conftest import ROOT
+
+GAN = {"l1": {}, "lpips": {"args": {"net": "alex"}}, "gan": {"weight": 0.5, "args": {"width": 8, "layers": 2}}}
+RATE = {"rate": {"args": {"lmbda": [4, 2, 1], "target_bpp": [0.2, 0.3, 0.4]}}}
+PREDICTION = {"latent_channels": 16, "codebook_size": 64, "positions": 4, "width": 32, "depth": 1, "heads": 2}
+ALL = ["backbone", "transform", "hyper", "context", "entropy_model"]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(6):
+        array = np.random.default_rng(i).integers(0, 256, (96, 112, 3), dtype=np.uint8)
+        Image.fromarray(array).resize((224, 192)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def recipe(pictures) -> dict:
+    common = {"steps": 3, "batch": 2, "crop": 64, "warmup": 1}
+    return {
+        "name": "smoke",
+        "model": tiny.MODEL,
+        "data": {"sources": [str(pictures)], "holdout": 3},
+        "rate": 0.5,
+        "precision": "32-true",
+        "stages": [
+            {"name": "I", "objective": "vqvae", "trains": ["backbone"], "losses": {**GAN, "codebook": {}}, **common},
+            {
+                "name": "II",
+                "objective": "latent",
+                "trains": ALL[1:],
+                "losses": {**RATE, "latent_mse": {}, "codebook": {}, "code_prediction": {"args": PREDICTION}},
+                **common,
+            },
+            {"name": "III", "objective": "joint", "trains": ALL, "losses": {**RATE, **GAN, "codebook": {}}, **common},
+        ],
+    }
+
+
+def write(recipe: dict, path):
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(recipe))))
+    return path
+
+
+def test_three_stages_end_in_a_zoo_folder(recipe, tmp_path):
+    said = run(write(recipe, tmp_path / "recipe.yaml"), tmp_path / "out")
+    folder = tmp_path / "out" / "smoke"
+    assert str(folder) in said
+    model = zoo.load(folder)
+    assert model.decompress(*model.compress(torch.rand(1, 3, 64, 64)).values())["x_hat"].shape == (1, 3, 64, 64)
+    assert "| quality | bpp |" in (folder / "README.md").read_text()
+    stages = [json.loads(line)["stage"] for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert sorted(set(stages)) == ["I", "II", "III"]
+
+
+def test_each_stage_trains_its_parts_and_no_others(recipe, tmp_path):
+    weights = []
+    for count in (0, 1, 2):
+        part = Recipe.model_validate({**recipe, "stages": recipe["stages"][:count]})
+        weights.append(train(part, tmp_path / "out").state_dict() if count else None)
+    moved = {
+        k.split(".")[0] for k, v in weights[2].items() if k != "_extra_state" and not torch.equal(v, weights[1][k])
+    }
+    assert "backbone" not in moved
+    assert {"transform", "hyper", "context"} <= moved
+
+
+CODE = """
+import sys
+from pathlib import Path
+from glc_toolkit.training.loop import train
+from glc_toolkit.training.recipe import Recipe
+train(Recipe.read(sys.argv[1]), Path(sys.argv[2]), save_every=0.0)
+"""
+
+
+def test_a_killed_run_resumes_where_it_was(recipe, tmp_path):
+    """kill -9 in the middle of a stage, go on, and arrive at the weights of a run that was never stopped."""
+    recipe["stages"] = recipe["stages"][1:2]
+    recipe["stages"][0]["steps"] = 30
+    file = write(recipe, tmp_path / "recipe.yaml")
+    whole = train(Recipe.read(file), tmp_path / "whole").state_dict()
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", CODE, file, tmp_path / "killed"])
+    state = tmp_path / "killed" / "state.safetensors"
+    while not state.exists():
+        time.sleep(0.02)
+        assert process.poll() is None
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = train(Recipe.read(file), tmp_path / "killed").state_dict()
+    for key, value in whole.items():
+        torch.testing.assert_close(resumed[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
+    recipe["stages"][0]["losses"]["l1"] = {"weight": float("inf")}
+    with pytest.raises(TrainingError, match=r"stage 'I', step 0: the loss is (inf|nan) \(.*'l1'"):
+        train(Recipe.model_validate(recipe), tmp_path / "out")
+
+
+def test_samples_are_functions_of_their_number(pictures):
+    found = find_pictures([str(pictures)])
+    first, second = (Crops(found, 64, (0.5, 1.0), levels=3, seed=5) for _ in range(2))
+    for i in (0, 7, 10**9):
+        assert torch.equal(first[i][0], second[i][0]) and first[i][1] == second[i][1]
+        assert first[i][0].shape == (3, 64, 64) and 0 <= first[i][1] <= 2
+    assert not torch.equal(first[0][0], first[1][0])
+
+
+def test_held_out_pictures_are_not_trained_on(pictures):
+    kept, held_out = split(find_pictures([str(pictures)]), 3)
+    assert [name for name, _ in held_out] == ["2.png", "5.png"]
+    assert len(kept) == 4 and not set(kept) & set(held_out)
+
+
+def test_recipes_are_checked_before_anything_runs(recipe):
+    recipe["stages"][0]["learning_rate"] = 1
+    with pytest.raises(ValidationError, match="learning_rate"):
+        Recipe.model_validate(recipe)
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a tar"):
+        find_pictures(["no/such/place"])
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("recipes/*.yaml")), ids=lambda f: f.stem)
+def test_shipped_recipes_are_valid(file):
+    assert Recipe.read(file).name == file.stem
