@@ -177,11 +177,10 @@ def by_fingerprint(start: bytes) -> GLCImage:
 
 def register_with_compressai() -> None:
     """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name."""
-    from compressai.registry.torch import MODELS
     from compressai.zoo import image_models
     from compressai.zoo.image import model_architectures
 
-    MODELS["glc-image"] = model_architectures["glc-image"] = GLCImage
+    model_architectures["glc-image"] = GLCImage
     for name in list_models():
 
         def pretrained(quality: int, metric: str = "mse", pretrained: bool = True, progress: bool = False, name=name):

@@ -2,6 +2,7 @@ import sys
 import types
 from importlib.metadata import EntryPoint
 
+import click
 import pytest
 from compressai.registry.torch import CRITERIONS, MODULES
 
@@ -34,6 +35,21 @@ def test_a_plugin_adds_a_component(plugin):
     plugin("third party", glc_metrics=lambda: {"zero": lambda: "a metric"})
     assert registry.build("metric", {"name": "zero"}) == "a metric"
     assert registry.plugin_of("metric", "zero") == "third party"
+
+
+def test_a_plugin_adds_a_command(plugin, monkeypatch, capsys):
+    from glc_toolkit import cli
+
+    group = click.Group("glc")
+    plugin(
+        "commander",
+        glc_commands=lambda cli: cli.add_command(click.Command("extra", callback=lambda: click.echo("ran"))),
+    )
+    monkeypatch.setattr(cli, "cli", group)
+    monkeypatch.setattr("sys.argv", ["glc", "extra"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0 and capsys.readouterr().out == "ran\n"
 
 
 def test_a_clash_names_both_plugins(plugin):

@@ -91,6 +91,8 @@ def test_hyper(name):
     params = hyper.encode(encoder, y[:1])
     side = 16 // hyper.downsampling
     assert torch.equal(hyper.decode(Decoder(encoder.bytes()), (side, side)), params)
+    packed = hyper.compress(y)
+    assert torch.equal(hyper.decompress(packed["strings"], packed["shape"])["params"], packed["params"])
 
 
 @every("entropy_model")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from compressai.models import CompressionModel
 from compressai.ops import LowerBound
+from compressai.registry import register_model
 from torch import Tensor
 
 from glc_toolkit import registry
@@ -20,9 +21,11 @@ from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
 from glc_toolkit.components.entropy.tables import TableCoding
 from glc_toolkit.types import BitstreamError, ModelFileError
 
+FRACTION = 2.0**16
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
 
 
+@register_model("glc-image")
 class GLCImage(CompressionModel):
     """A GLC image codec made of registry components.
 
@@ -97,8 +100,13 @@ class GLCImage(CompressionModel):
         }
 
     def _split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        step, scales, means = params.chunk(3, 1)
+        step, scales, means = self._fixed(params).chunk(3, 1)
         return self.step_bound(step), scales, means
+
+    def _fixed(self, parameters: Tensor) -> Tensor:
+        """In evaluation, entropy parameters on a grid of 2**-16: float64 sums that differ in the last digit give the
+        same grid point, so ``y_hat`` and all that is predicted from it are the same bits everywhere."""
+        return parameters if self.training else torch.round(parameters * FRACTION) / FRACTION
 
     def _passes(self, params: Tensor, scales: Tensor, means: Tensor, code: Callable) -> Tensor:
         """Run the coding order; ``code(mask, scales, means)`` gives the symbols of a pass, zero outside its mask."""
@@ -106,7 +114,7 @@ class GLCImage(CompressionModel):
         y_hat = torch.zeros_like(means)
         for k, mask in enumerate(self.context.masks(means)):
             if k > 0:
-                scales, means = self.context(k, y_hat, reduced)
+                scales, means = map(self._fixed, self.context(k, y_hat, reduced))
             y_hat = y_hat + code(mask, scales, means) + means * mask
         return y_hat
 
@@ -240,8 +248,8 @@ class GLCImage(CompressionModel):
     def train(self, mode: bool = True) -> "GLCImage":
         """As in PyTorch; evaluation also moves the networks of the entropy decoder to float64.
 
-        There the order of a sum changes the 16th digit only, so that another thread count or device picks the same
-        row of a table and the same mean. Going back to training is lossless.
+        There the order of a sum changes the 16th digit only, far below the grid that parameters are rounded to, so that
+        another thread count or device decodes the same symbols. Going back to training is lossless.
         """
         super().train(mode)
         for module in (*self.hyper.exact, self.context):
