@@ -87,7 +87,7 @@ def _load(folder: Path) -> GLCImage:
         model.load_state_dict({**tensors, "_extra_state": model.get_extra_state()})
     except RuntimeError as error:
         raise ModelFileError(f"{path} does not fit its config: {' '.join(str(error).split())[:500]}") from error
-    return model.eval().requires_grad_(False)
+    return model.eval()
 
 
 def verify(folder: Path) -> None:

@@ -16,6 +16,13 @@ def depthwise(channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
 
 
+@torch.no_grad()
+def small(conv: nn.Conv2d) -> nn.Conv2d:
+    """Start the last layer of a product branch small: products of products run away from large inputs otherwise."""
+    conv.weight.mul_(0.1)
+    return conv
+
+
 class DepthConv(nn.Module):
     """Residual: 1x1, leaky ReLU, depth-wise 3x3, 1x1."""
 
@@ -38,7 +45,7 @@ class GatedDepthConv(nn.Module):
         self.conv1 = conv1x1(inputs, outputs)
         self.depth_conv = depthwise(outputs)
         self.conv2 = conv1x1(inputs, outputs)
-        self.out_conv = conv1x1(outputs, outputs)
+        self.out_conv = small(conv1x1(outputs, outputs))
         self.adaptor = conv1x1(inputs, outputs) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +59,7 @@ class GatedFFN(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv1x1(channels, 4 * channels)
-        self.conv_out = conv1x1(2 * channels, channels)
+        self.conv_out = small(conv1x1(2 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = self.conv(x).chunk(2, 1)

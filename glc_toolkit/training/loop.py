@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -23,6 +24,7 @@ from glc_toolkit.training.data import Crops, find_pictures, split
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import load_facts, load_state, save_state
 
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
 PERCEPTUAL = ("l1", "lpips", "dists")  # what the adversarial term is balanced against
 
 
@@ -79,9 +81,9 @@ class StageModule(nn.Module):
 
 
 def train(recipe: Recipe, folder: Path, fabric: Fabric | None = None, save_every: float = 300.0) -> GLCImage:
-    """Run (or resume, from ``folder/state.safetensors``) a recipe; returns the averaged model in evaluation mode.
+    """Run a recipe, or go on with it from ``folder/state.safetensors``; returns the averaged model, evaluating.
 
-    Writes ``folder/state.safetensors`` every ``save_every`` seconds and ``folder/log.jsonl``.
+    Writes that state every ``save_every`` seconds and a line of numbers to ``folder/log.jsonl`` every 50 steps.
     """
     fabric = fabric or Fabric(accelerator="auto", devices=1, precision=recipe.precision)
     fabric.seed_everything(recipe.seed, verbose=False)
@@ -90,100 +92,112 @@ def train(recipe: Recipe, folder: Path, fabric: Fabric | None = None, save_every
     model = GLCImage(recipe.model)
     average = AveragedModel(model)
     state = folder / "state.safetensors"
-    facts = load_facts(state) if state.exists() else {"stage": 0, "step": 0, "seconds": 0.0, "images": 0}
-    for number, stage in enumerate(recipe.stages):
-        if number < facts["stage"]:
-            continue
-        run_stage(fabric, recipe, stage, number, model, average, pictures, folder, facts, save_every)
+    facts = {"stage": 0, "step": 0, "seconds": 0.0, "images": 0}
+    if state.exists():
+        facts = load_facts(state)
+        load_state(state, {"model": model, "average": average}, {})
+    for number in range(facts["stage"], len(recipe.stages)):
+        facts["stage"] = number
+        run_stage(fabric, recipe, model, average, pictures, folder, facts, save_every)
         facts.update(stage=number + 1, step=0, seconds=0.0)
         if fabric.is_global_zero:
             save_state(state, {"model": model, "average": average}, {}, facts)
-    if facts["stage"] == len(recipe.stages) and state.exists():
-        load_state(state, {"model": model, "average": average}, {})
     return average.module.eval()
 
 
-def run_stage(fabric, recipe, stage: Stage, number, model, average, pictures, folder, facts, save_every):
-    """One stage, from ``facts["step"]`` to its end."""
+def run_stage(fabric, recipe: Recipe, model, average, pictures, folder: Path, facts: dict, save_every: float) -> None:
+    """Stage ``facts["stage"]`` of a recipe, from step ``facts["step"]`` to its end."""
+    stage = recipe.stages[facts["stage"]]
     state = folder / "state.safetensors"
-    module = StageModule(model, stage).train()
-    gan = registry.build("loss", {"name": "gan", "args": stage.losses["gan"].args}) if "gan" in stage.losses else None
+    if facts["step"] == 0:
+        model.load_state_dict(average.module.state_dict())  # a stage starts from the average of the one before
+
+    module = StageModule(model, stage).train().to(memory_format=torch.channels_last)
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.01)
-    modules, optimizers = {"model": model, "average": average}, {}
-    if state.exists() and facts["step"] == 0:
-        load_state(state, modules, {})
-        model.load_state_dict(average.module.state_dict())  # a stage starts from the averaged weights of the one before
-    average.multi_avg_fn = get_ema_multi_avg_fn(stage.ema)
-    modules["losses"], optimizers["optimizer"] = module.losses, optimizer
-    if gan is not None:
+    modules = {"model": model, "average": average, "losses": module.losses}
+    optimizers = {"optimizer": optimizer}
+    gan = judge = None
+    if "gan" in stage.losses:
+        gan = registry.build("loss", {"name": "gan", "args": stage.losses["gan"].args}).train()
         judge = torch.optim.AdamW(gan.parameters(), lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0)
         modules["gan"], optimizers["judge"] = gan, judge
     if facts["step"]:
         load_state(state, modules, optimizers)
-    bare = module
-    bare.to(memory_format=torch.channels_last)
-    module, optimizer = fabric.setup(module, optimizer)
+    engine, optimizer = fabric.setup(module, optimizer)
     if gan is not None:
-        gan, judge = fabric.setup(gan.train(), judge)
+        gan, judge = fabric.setup(gan, judge)
         gan.mark_forward_method("discriminator_loss")
-    data = Crops(pictures, stage.crop, recipe.data.scales, model.levels, recipe.seed + number)
-    share = stage.batch // fabric.world_size
-    first = [
-        n
-        for step in range(facts["step"], stage.steps)
-        for n in range(
-            step * stage.batch + fabric.global_rank * share, step * stage.batch + (fabric.global_rank + 1) * share
-        )
-    ]
-    loader = fabric.setup_dataloaders(DataLoader(data, share, sampler=first), use_distributed_sampler=False)
+
+    loader = batches(fabric, recipe, stage, pictures, model.levels, facts)
     started = time.monotonic() - facts["seconds"]
     saved = time.monotonic()
-    for step, (pixels, quality) in enumerate(loader, facts["step"]):
-        progress = step / stage.steps
-        if stage.minutes:
-            progress = max(progress, (time.monotonic() - started) / 60 / stage.minutes)
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = stage.lr * min(
-                (step + 1) / stage.warmup, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress))
-            )
-        x = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
-        out, terms = module(x, quality)
-        total = sum(stage.losses[name].weight * term for name, term in terms.items())
-        if gan is not None and step >= stage.gan_start:
-            gan.requires_grad_(False)
-            terms["gan"] = gan(out)
-            terms["gan_weight"] = adaptive_weight(bare, gan, out, terms, stage)
-            total = total + stage.losses["gan"].weight * terms["gan_weight"] * terms["gan"]
-            gan.requires_grad_(True)
-        if not torch.isfinite(total):
-            values = {name: float(term.detach()) for name, term in terms.items()}
-            raise TrainingError(f"stage {stage.name!r}, step {step}: the loss is {float(total)} ({values})")
-        optimizer.zero_grad()
-        fabric.backward(total)
-        terms["grad_norm"] = nn.utils.clip_grad_norm_(weights, stage.clip)
-        optimizer.step()
-        if "gan_weight" in terms:
-            terms["discriminator"] = gan.discriminator_loss(out)
-            judge.zero_grad()
-            fabric.backward(terms["discriminator"])
-            judge.step()
-        average.update_parameters(model)
-        facts["images"] += stage.batch
-        if step % 50 == 0 and fabric.is_global_zero:
-            elapsed = time.monotonic() - started
-            line = {"stage": stage.name, "step": step, "seconds": round(elapsed, 1), "images": facts["images"]}
-            line |= {name: round(float(term.detach()), 5) for name, term in terms.items()}
+    with Progress(*COLUMNS, disable=not fabric.is_global_zero, transient=True) as bar:
+        task = bar.add_task(stage.name, total=1.0)
+        for step, (pixels, quality) in enumerate(loader, facts["step"]):
+            progress = step / stage.steps
+            if stage.minutes:
+                progress = max(progress, (time.monotonic() - started) / 60 / stage.minutes)
+            if progress >= 1:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = stage.lr * schedule(step, progress, stage.warmup)
+
+            x = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+            out, terms = engine(x, quality)
+            total = sum(stage.losses[name].weight * term for name, term in terms.items())
+            if gan is not None and step >= stage.gan_start:
+                gan.requires_grad_(False)
+                terms["gan"] = gan(out)
+                terms["gan_weight"] = adaptive_weight(module, gan, out, terms, stage)
+                total = total + stage.losses["gan"].weight * terms["gan_weight"] * terms["gan"]
+                gan.requires_grad_(True)
+            numbers = {name: round(float(term.detach()), 5) for name, term in terms.items()}
+            if not torch.isfinite(total):
+                raise TrainingError(
+                    f"stage {stage.name!r}, step {step}: the loss is {float(total.detach())} ({numbers})"
+                )
+            optimizer.zero_grad()
+            fabric.backward(total)
+            numbers["grad_norm"] = round(float(nn.utils.clip_grad_norm_(weights, stage.clip)), 5)
+            optimizer.step()
+            if "gan_weight" in terms:
+                judgement = gan.discriminator_loss(out)
+                judge.zero_grad()
+                fabric.backward(judgement)
+                judge.step()
+                numbers["discriminator"] = round(float(judgement.detach()), 5)
+            # young averages forget faster, or the weights that a stage began with would linger in a short one
+            average.multi_avg_fn = get_ema_multi_avg_fn(min(stage.ema, (1 + step) / (10 + step)))
+            average.update_parameters(model)
+
+            facts["images"] += stage.batch
             if "likelihoods" in out:
-                line["bpp"] = round(float(bpp_estimate(out["likelihoods"], stage.crop**2).mean()), 5)
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-        if time.monotonic() - saved > save_every and fabric.is_global_zero:
-            facts.update(stage=number, step=step + 1, seconds=time.monotonic() - started)
-            save_state(state, modules, optimizers, facts)
-            saved = time.monotonic()
+                numbers["bpp"] = round(float(bpp_estimate(out["likelihoods"], stage.crop**2).detach().mean()), 5)
+            seconds = time.monotonic() - started
+            bar.update(task, completed=progress, description=f"{stage.name} {step}: {float(total.detach()):.4f}")
+            if step % 50 == 0 and fabric.is_global_zero:
+                line = {"stage": stage.name, "step": step, "seconds": round(seconds, 1), "images": facts["images"]}
+                with (folder / "log.jsonl").open("a") as log:
+                    log.write(json.dumps(line | numbers) + "\n")
+            if time.monotonic() - saved > save_every and fabric.is_global_zero:
+                facts.update(step=step + 1, seconds=seconds)
+                save_state(state, modules, optimizers, facts)
+                saved = time.monotonic()
+
+
+def batches(fabric, recipe: Recipe, stage: Stage, pictures, levels: int, facts: dict) -> DataLoader:
+    """Batches from step ``facts["step"]`` on, this process's share of each: sample numbers follow from the step."""
+    data = Crops(pictures, stage.crop, recipe.data.scales, levels, recipe.seed + facts["stage"])
+    share = stage.batch // fabric.world_size
+    steps = range(facts["step"], stage.steps)
+    numbers = [s * stage.batch + fabric.global_rank * share + i for s in steps for i in range(share)]
+    return fabric.setup_dataloaders(DataLoader(data, share, sampler=numbers), use_distributed_sampler=False)
+
+
+def schedule(step: int, progress: float, warmup: int) -> float:
+    """Linear warm-up, then half a cosine down to 2 %."""
+    return min((step + 1) / warmup, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
 
 
 def adaptive_weight(module: StageModule, gan: nn.Module, out: dict, terms: dict, stage: Stage) -> Tensor:
