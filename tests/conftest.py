@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -8,6 +9,10 @@ from PIL import Image
 from glc_toolkit import zoo
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
+
+# The same examples on every run, and no time limit on each: machines differ.
+hypothesis.settings.register_profile("glc", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("glc")
 
 ROOT = Path(__file__).parent.parent
 

@@ -46,7 +46,14 @@ class StageModule(nn.Module):
                 if name != "gan"
             }
         )
-        for part, module in model.named_children():
+        parts = dict(model.named_children())
+        if unknown := set(stage.trains) - set(parts):
+            raise ValueError(f"stage {stage.name!r} trains {', '.join(unknown)}, which is not among {', '.join(parts)}")
+        if stage.crop % model.downsampling_factor:
+            raise ValueError(
+                f"stage {stage.name!r}: a crop of {stage.crop} is no multiple of {model.downsampling_factor}"
+            )
+        for part, module in parts.items():
             module.requires_grad_(part in stage.trains)
 
     def forward(self, x: Tensor, quality: Tensor) -> tuple[dict, dict[str, Tensor]]:
@@ -205,4 +212,4 @@ def adaptive_weight(module: StageModule, gan: nn.Module, out: dict, terms: dict,
     pixels = sum(stage.losses[name].weight * terms[name] for name in PERCEPTUAL if name in terms)
     last = module.model.backbone.last_weight
     norms = [torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (pixels, terms["gan"])]
-    return gan.module.adaptive_weight(*norms) if hasattr(gan, "module") else gan.adaptive_weight(*norms)
+    return gan.module.adaptive_weight(*norms)

@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ from pydantic import ValidationError
 
 from glc_toolkit import zoo
 from glc_toolkit.conformance import tiny
+from glc_toolkit.models.image import GLCImage
 from glc_toolkit.training.data import Crops, find_pictures, split
-from glc_toolkit.training.loop import TrainingError, train
+from glc_toolkit.training.loop import StageModule, TrainingError, train
 from glc_toolkit.training.recipe import Recipe
 from glc_toolkit.training.run import run
 from tests.conftest import ROOT
@@ -137,9 +139,14 @@ def test_held_out_pictures_are_not_trained_on(pictures):
 
 
 def test_recipes_are_checked_before_anything_runs(recipe):
-    recipe["stages"][0]["learning_rate"] = 1
+    wrong = copy.deepcopy(recipe)
+    wrong["stages"][0]["learning_rate"] = 1
     with pytest.raises(ValidationError, match="learning_rate"):
-        Recipe.model_validate(recipe)
+        Recipe.model_validate(wrong)
+    for field, value, message in (("trains", ["body"], "trains body"), ("crop", 65, "no multiple of 64")):
+        stage = Recipe.model_validate(recipe).stages[0].model_copy(update={field: value})
+        with pytest.raises(ValueError, match=message):
+            StageModule(GLCImage(tiny.MODEL), stage)
     with pytest.raises(FileNotFoundError, match="neither a folder nor a tar"):
         find_pictures(["no/such/place"])
 
