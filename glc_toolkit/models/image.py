@@ -66,14 +66,14 @@ class GLCImage(CompressionModel):
     # -- tensors ------------------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor, quality: float | Tensor | None = None) -> dict:
-        """Code ``x`` (B, 3, H, W) in [0, 1] without writing bytes; H and W multiples of ``downsampling_factor``.
+        """Code ``x`` (B, 3, H, W) in [0, 1], any size, without writing bytes.
 
         Returns ``x_hat`` (clamped in evaluation), ``likelihoods`` {"y", "z"}, and what losses look at: ``l``,
         ``l_hat``, ``y_hat``, ``hyper_loss``, ``quality`` (B,).
         """
         quality = self._quality(quality, len(x), x.device)
-        out = self.code_latent(self.backbone.analysis(x), quality)
-        x_hat = self.backbone.synthesis(out["l_hat"])
+        out = self.code_latent(self.backbone.analysis(self.pad(x)), quality)
+        x_hat = self.backbone.synthesis(out["l_hat"])[..., : x.shape[-2], : x.shape[-1]]
         return {"x_hat": x_hat if self.training else x_hat.clamp(0, 1), **out}
 
     def code_latent(self, l: Tensor, quality: Tensor) -> dict:
@@ -133,6 +133,12 @@ class GLCImage(CompressionModel):
             raise ValueError(f"quality has to be between 0 and {self.levels - 1}, not {quality.tolist()}")
         return quality
 
+    def pad(self, x: Tensor) -> Tensor:
+        """Repeat the last row and column up to a multiple of ``downsampling_factor``."""
+        height, width = x.shape[-2:]
+        factor = self.downsampling_factor
+        return F.pad(x, (0, -width % factor, 0, -height % factor), mode="replicate")
+
     # -- bytes --------------------------------------------------------------------------------------------------
 
     def compress(self, x: Tensor, quality: float | None = None) -> dict:
@@ -171,10 +177,8 @@ class GLCImage(CompressionModel):
 
     @torch.no_grad()
     def analysis(self, x: Tensor) -> Tensor:
-        """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture; the last row and column are repeated."""
-        height, width = x.shape[-2:]
-        factor = self.downsampling_factor
-        return self.backbone.analysis(F.pad(x, (0, -width % factor, 0, -height % factor), mode="replicate"))
+        """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture."""
+        return self.backbone.analysis(self.pad(x))
 
     @torch.no_grad()
     def encode_payload(self, l: Tensor, quality_code: int) -> bytes:

@@ -39,7 +39,9 @@ HYPERS = {
 }
 
 
-@pytest.mark.parametrize("backbone, hyper, context", itertools.product(BACKBONES, HYPERS, registry.names("context")))
+@pytest.mark.parametrize(
+    "backbone, hyper, context", list(itertools.product(BACKBONES, HYPERS, registry.names("context")))
+)
 def test_every_combination_round_trips(backbone, hyper, context):
     torch.manual_seed(0)
     round_trip(tiny.model_config(backbone=BACKBONES[backbone], hyper=HYPERS[hyper], context={"name": context}))
@@ -54,6 +56,11 @@ def test_training_step_reaches_every_parameter():
     without = [n for n, p in model.named_parameters() if p.grad is None and not n.startswith("backbone.quantizer")]
     assert without == []
     assert model.aux_loss() == 0
+
+
+def test_forward_takes_any_size(tiny_model):
+    out = tiny_model(torch.rand(1, 3, 70, 33))
+    assert out["x_hat"].shape == (1, 3, 70, 33)
 
 
 def test_aux_loss_of_a_factorized_hyper():
