@@ -1,9 +1,12 @@
 """Trained models: a folder each, with config, card, weights and checksums.
 
     config.json        the model config: components and their arguments
-    model.safetensors  weights (float16) and coding tables, the same config in its metadata
+    model.safetensors  weights and coding tables, the same config in its metadata
     README.md          the card: what it was trained on, and measured numbers
     SHA256SUMS         of the files above
+
+Weights are stored in float16, but for the convolutions that only an encoder runs: those take 8 bits and a scale for
+each output channel. A decoder's symbols do not depend on them, and a picture hardly does.
 
 Shipped models are found by name; ``GLC_ZOO`` may name further folders of models (separated as in ``PATH``); plugins
 bring theirs through the hook ``glc_zoo``; ``hf://owner/name`` is fetched from the Hugging Face hub and cached.
@@ -21,11 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from glc_toolkit import __version__, registry
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models.image import ENCODER_ONLY, GLCImage
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 CONFIG, WEIGHTS, CARD, SUMS = "config.json", "model.safetensors", "README.md", "SHA256SUMS"
 FORMAT = "glc-toolkit/1"
+SCALE = "::scale"  # after the name of a tensor stored in 8 bits
 FACTS = "glc_toolkit"  # the key of our metadata in a weights file
 
 
@@ -82,7 +86,7 @@ def _load(folder: Path) -> GLCImage:
     bad = [key for key, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
     if bad:
         raise ModelFileError(f"{path}: not finite: {', '.join(bad[:5])}")
-    tensors = {key: t.float() if t.dtype == torch.float16 else t for key, t in tensors.items()}
+    tensors = _unpack(tensors)
     try:
         model.load_state_dict({**tensors, "_extra_state": model.get_extra_state()})
     except RuntimeError as error:
@@ -108,18 +112,15 @@ def verify(folder: Path) -> None:
 
 
 def save(model: GLCImage, folder: str | os.PathLike, name: str, card: str = "") -> Path:
-    """Write a trained model as a zoo folder. Weights are rounded to float16, and tables made from the rounded ones."""
+    """Write a trained model as a zoo folder; coding tables are made from the weights as they are stored."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(model).cpu().train()
     model.config = {**model.config, "name": name}
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameter.half().float())
+    stored = _pack(model)
+    model.load_state_dict({**model.state_dict(), **_unpack(stored)})
     model.update(force=True)
-    parameters = {key for key, _ in model.named_parameters()}
-    tensors = {k: t.contiguous() for k, t in model.state_dict().items() if k != "_extra_state"}
-    tensors = {k: t.half() if k in parameters else t.clone() for k, t in tensors.items()}
+    buffers = {name: tensor.clone() for name, tensor in model.named_buffers() if name in model.state_dict()}
     facts = {
         "format": FORMAT,
         "config": model.config,
@@ -128,7 +129,8 @@ def save(model: GLCImage, folder: str | os.PathLike, name: str, card: str = "") 
         "glc_toolkit": __version__,
     }
     # One key: safetensors writes several in any order, and the same model should give the same bytes.
-    save_file(tensors, folder / WEIGHTS, {FACTS: json.dumps(facts, sort_keys=True)})
+    save_file({**stored, **buffers}, folder / WEIGHTS, {FACTS: json.dumps(facts, sort_keys=True)})
+    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
     (folder / CONFIG).write_text(json.dumps(model.config, indent=2, sort_keys=True) + "\n")
     (folder / CARD).write_text(card or f"# {name}\n")
     write_sums(folder)
@@ -189,6 +191,33 @@ def register_with_compressai() -> None:
             return model
 
         image_models[name] = pretrained
+
+
+def _pack(model: GLCImage) -> dict[str, torch.Tensor]:
+    """Parameters as they are stored: see the top of this file."""
+    convolutions = {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, torch.nn.Conv2d)}
+    stored = {}
+    for name, parameter in model.named_parameters():
+        value = parameter.detach()
+        if name.startswith(ENCODER_ONLY) and name in convolutions:
+            scale = value.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12) / 127
+            stored[name] = (value / scale).round().to(torch.int8).contiguous()
+            stored[name + SCALE] = scale.contiguous()
+        else:
+            stored[name] = value.half().contiguous()
+    return stored
+
+
+def _unpack(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What :func:`_pack` stored, in float32; other tensors as they are."""
+    tensors = {}
+    for name, value in stored.items():
+        if name.endswith(SCALE):
+            continue
+        if value.dtype == torch.int8 and name + SCALE in stored:
+            value = value.float() * stored[name + SCALE]
+        tensors[name] = value.float() if value.dtype == torch.float16 else value
+    return tensors
 
 
 def _facts(path: Path) -> dict:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from glc_toolkit import ModelFileError, zoo
 from glc_toolkit.conformance import tiny
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models.image import ENCODER_ONLY, GLCImage
 from tests.conftest import ROOT
 
 
@@ -30,8 +30,12 @@ def test_a_saved_model_is_the_loaded_model(tmp_path):
     model = GLCImage(tiny.MODEL)
     loaded = zoo.load(zoo.save(model, tmp_path / "m", "m"))
     assert not loaded.training
-    rounded = {k: v.half().float() for k, v in model.named_parameters()}
-    assert all(torch.equal(v.float(), rounded[k]) for k, v in loaded.named_parameters())
+    before = dict(model.named_parameters())
+    for name, value in loaded.named_parameters():
+        if name.startswith(ENCODER_ONLY):
+            assert (value - before[name]).abs().max() <= before[name].abs().max() / 253
+        else:
+            assert torch.equal(value.float(), before[name].half().float())
     metadata_fingerprint = zoo.info(tmp_path / "m")["fingerprint"]
     assert loaded.fingerprint().hex() == metadata_fingerprint
     assert loaded.config["name"] == "m"
