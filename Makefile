@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.10-3.12 and make, nothing else: each sets up .venv first.
 PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.10,$(shell python$(v) -c "print('python$(v)')" 2>/dev/null)) python3)
 VENV   ?= .venv
-IMAGE  ?= docs/images/snail.png
+IMAGE  ?= docs/images/lake.png
 BIN    := $(VENV)/bin
 
 .PHONY: demo test lint clean

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="session")
 def photo() -> Image.Image:
     """The photograph that comes with the project."""
-    return Image.open(ROOT / "docs" / "images" / "snail.png").convert("RGB")
+    return Image.open(ROOT / "docs" / "images" / "lake.png").convert("RGB")
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def main(model: str) -> None:
     DATA.mkdir(exist_ok=True)
     index = DATA / "golden.json"
     golden = json.loads(index.read_text()) if index.exists() else {}
-    photo = Image.open(DATA.parent.parent / "docs" / "images" / "snail.png").convert("RGB")
+    photo = Image.open(DATA.parent.parent / "docs" / "images" / "lake.png").convert("RGB")
     for quality, size in ((0, (200, 130)), (None, (333, 257)), (1.5, (64, 1))):
         data = api.encode(photo.crop((100, 100, 100 + size[0], 100 + size[1])), model=model, quality=quality)
         name = f"{model}-{size[0]}x{size[1]}.glc"

@@ -103,11 +103,11 @@ def test_eval(picture, model):
 
 
 def test_demo_writes_what_it_says(tmp_path, model):
-    rows = json.loads(glc("demo", ROOT / "docs" / "images" / "snail.png", "-o", tmp_path, "--json"))
+    rows = json.loads(glc("demo", ROOT / "docs" / "images" / "lake.png", "-o", tmp_path, "--json"))
     assert [r["codec"].split()[0] for r in rows] == ["GLC", "AVIF", "JPEG"]
-    assert rows[0]["bytes"] == (tmp_path / "snail.glc").stat().st_size
+    assert rows[0]["bytes"] == (tmp_path / "lake.glc").stat().st_size
     assert rows[0]["lpips-alex"] < rows[1]["lpips-alex"]
-    sheet = Image.open(tmp_path / "snail-comparison.png")
+    sheet = Image.open(tmp_path / "lake-comparison.png")
     assert sheet.width == 1000 and sheet.height > 1000
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from glc_toolkit import registry
+from glc_toolkit import registry, zoo
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.training.data import Crops, find_pictures, split
@@ -97,6 +97,8 @@ def train(recipe: Recipe, folder: Path, fabric: Fabric | None = None, save_every
     folder.mkdir(parents=True, exist_ok=True)
     pictures, _ = split(find_pictures(recipe.data.sources), recipe.data.holdout)
     model = GLCImage(recipe.model)
+    if recipe.start is not None:
+        model.load_state_dict(zoo.load(recipe.start).train().state_dict())
     average = AveragedModel(model)
     state = folder / "state.safetensors"
     facts = {"stage": 0, "step": 0, "seconds": 0.0, "images": 0}

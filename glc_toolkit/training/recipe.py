@@ -47,6 +47,7 @@ class Recipe(Strict):
 
     name: str
     model: dict[str, Any]
+    start: str | None = None  #: a zoo model of the same config, whose weights the first stage starts from
     data: Data
     stages: list[Stage]
     seed: int = 0

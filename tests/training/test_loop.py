@@ -117,6 +117,14 @@ def test_a_killed_run_resumes_where_it_was(recipe, tmp_path):
         torch.testing.assert_close(resumed[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
+def test_a_run_can_start_from_a_zoo_model(recipe, tiny_folder, tiny_model, tmp_path):
+    started = Recipe.model_validate({**recipe, "start": str(tiny_folder), "stages": []})
+    expected = tiny_model.state_dict()
+    for key, value in train(started, tmp_path / "out").state_dict().items():
+        if key != "_extra_state":
+            assert torch.equal(value, expected[key]), key
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
     recipe["stages"][0]["losses"]["l1"] = {"weight": float("inf")}
     with pytest.raises(TrainingError, match=r"stage 'I', step 0: the loss is (inf|nan) \(.*'l1'"):
