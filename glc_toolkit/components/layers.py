@@ -12,8 +12,22 @@ def conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 1)
 
 
+class Depthwise(nn.Conv2d):
+    """3x3 on each channel. PyTorch runs one in float64 a channel at a time; nine shifted products are far quicker."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float64:
+            return super().forward(x)
+        height, width = x.shape[-2:]
+        x = F.pad(x, (1, 1, 1, 1))
+        taps = [
+            self.weight[:, :, i, j, None] * x[..., i : i + height, j : j + width] for i in range(3) for j in range(3)
+        ]
+        return sum(taps, self.bias[:, None, None])
+
+
 def depthwise(channels: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+    return Depthwise(channels, channels, 3, padding=1, groups=channels)
 
 
 @torch.no_grad()
