@@ -7,9 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from glc_toolkit import api, io, registry
 from glc_toolkit.evaluation import baselines
-from glc_toolkit.evaluation.evaluate import measure
-
-METRICS = ("psnr", "ms-ssim", "lpips-alex", "dists")
+from glc_toolkit.evaluation.evaluate import METRICS, measure
 
 
 def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL) -> list[dict]:
