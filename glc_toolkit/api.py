@@ -1,5 +1,9 @@
 """Pictures to bytes and back, in one call each."""
 
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+
 import torch
 from PIL import Image
 
@@ -16,6 +20,8 @@ def encode(
     quality: float | None = None,
     target_bpp: float | None = None,
     max_bytes: int | None = None,
+    max_pixels: int | None = None,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> bytes:
     """Compress a picture of any size to a GLC file.
 
@@ -25,42 +31,45 @@ def encode(
         quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
         target_bpp: instead of ``quality``: the best quality whose file has at most so many bits a pixel.
         max_bytes: likewise, in bytes of the whole file.
+        max_pixels: refuse pictures that have more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
+        progress: called with the share done, in (0, 1], as the search for a budget goes on.
 
     Raises ``ValueError`` for a picture, quality or budget that cannot be.
     """
     if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
         raise ValueError("give one of quality, target_bpp and max_bytes, not several")
+    for name, value in (("target_bpp", target_bpp), ("max_bytes", max_bytes)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} has to be a positive number, not {value}")
     model = _loaded(model)
-    x = io.to_tensor(image).to(_device(model))
+    code = model.quality_code(quality)
+    x = io.to_tensor(image, max_pixels, model.downsampling_factor).to(_device(model))
     height, width = x.shape[-2:]
-    if height * width > bitstream.MAX_PIXELS:
-        raise ValueError(f"a picture of {width} x {height} is above the limit of {bitstream.MAX_PIXELS} pixels")
     l = model.analysis(x)
+    fingerprint = model.fingerprint()
 
     def file(code: int) -> bytes:
         payload = model.encode_payload(l, code)
-        return bitstream.ImageStream(model.fingerprint(), code, width, height, payload).to_bytes()
+        return bitstream.ImageStream(fingerprint, code, width, height, payload).to_bytes()
 
-    if target_bpp is not None:
-        max_bytes = int(target_bpp * width * height / 8)
-    if max_bytes is None:
-        return file(model.quality_code(quality))
-    best = file(0)
-    if len(best) > max_bytes:
-        raise ValueError(f"the lowest quality already takes {len(best)} bytes, over the budget of {max_bytes}")
-    low, high = 0, model.quality_code(model.levels - 1) + 1  # low fits, high does not or is out of range
-    while high - low > 1:
-        middle = (low + high) // 2
-        data = file(middle)
-        if len(data) <= max_bytes:
-            low, best = middle, data
-        else:
-            high = middle
-    return best
+    if target_bpp is None and max_bytes is None:
+        return file(code)
+    budget = max_bytes if target_bpp is None else target_bpp * width * height / 8
+    codes = range(model.quality_code(model.levels - 1) + 1)
+    tried: dict[int, bytes] = {}
+
+    def size(code: int) -> int:
+        tried[code] = file(code)
+        progress(len(tried) / len(codes).bit_length())
+        return len(tried[code])
+
+    if size(0) > budget:
+        raise ValueError(f"the lowest quality already takes {len(tried[0])} bytes, over the budget of {int(budget)}")
+    return tried[bisect_right(codes, budget, lo=1, key=size) - 1]
 
 
 def decode(
-    data: bytes, model: str | GLCImage | None = None, preview: bool = False, max_pixels: int = bitstream.MAX_PIXELS
+    data: bytes, model: str | GLCImage | None = None, preview: bool = False, max_pixels: int | None = None
 ) -> Image.Image:
     """Decompress a GLC file to an RGB picture.
 
@@ -68,7 +77,7 @@ def decode(
         data: the whole file.
         model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
         preview: decode z alone, a blurred picture from the first few per cent of the file.
-        max_pixels: refuse files that claim more.
+        max_pixels: refuse files that claim more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
 
     Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
     """
@@ -77,9 +86,9 @@ def decode(
     return io.to_pillow(x_hat)
 
 
-def info(data: bytes, model: str | GLCImage | None = None) -> dict:
-    """What is in a file: its header, and where every byte of it goes."""
-    stream, model = open_stream(data, model)
+def info(data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None) -> dict:
+    """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
+    stream, model = open_stream(data, model, max_pixels)
     sections = model.sections(stream.payload, (stream.height, stream.width))
     return {
         "model": model.config.get("name", "unnamed"),
@@ -94,10 +103,10 @@ def info(data: bytes, model: str | GLCImage | None = None) -> dict:
 
 
 def open_stream(
-    data: bytes, model: str | GLCImage | None = None, max_pixels: int = bitstream.MAX_PIXELS
+    data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None
 ) -> tuple[bitstream.ImageStream, GLCImage]:
     """A checked stream and the model that reads it."""
-    stream = bitstream.parse(bytes(data), max_pixels)
+    stream = bitstream.parse(bytes(data))
     if model is None:
         model = zoo.by_fingerprint(stream.fingerprint)
     model = _loaded(model)
@@ -107,6 +116,8 @@ def open_stream(
             f"this file was written with a model of fingerprint {stream.fingerprint.hex()}, "
             f"but {model.config.get('name', 'the given model')!r} has {own.hex()}"
         )
+    if reason := io.too_large(stream.width, stream.height, model.downsampling_factor, max_pixels):
+        raise BitstreamError(f"the file claims too large a picture: {reason}")
     return stream, model
 
 

@@ -12,6 +12,7 @@
 """
 
 import binascii
+import os
 from dataclasses import dataclass
 
 from glc_toolkit.types import BitstreamError
@@ -19,7 +20,7 @@ from glc_toolkit.types import BitstreamError
 MAGIC = 0xA7
 IMAGE_V1 = 0x01
 FINGERPRINT_BYTES = 3
-MAX_PIXELS = 2**26  # what a stream may claim before it is taken for an attack; 8192 x 8192
+MAX_BYTES = 2**26  # of a file: two for each pixel of the largest picture, hundreds of times what a model writes
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,20 @@ class ImageStream:
         return head[:2] + check + head[4:] + self.payload
 
 
-def parse(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageStream:
-    """Read and check a file. Raises :class:`BitstreamError` that says what is wrong, before anything is allocated."""
+def read(path: str | os.PathLike) -> bytes:
+    """The bytes of a file. Raises :class:`BitstreamError`, without reading on, for more than a stream can have."""
+    with open(path, "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise BitstreamError(f"{path} is no GLC file: it has more than {MAX_BYTES} bytes")
+    return data
+
+
+def parse(data: bytes) -> ImageStream:
+    """Check a file and take it apart. Raises :class:`BitstreamError` that says what is wrong.
+
+    Width and height are as the file claims them, from 1 to 2**28 - 1: bound them before making room for the picture.
+    """
     if len(data) < 10:
         raise BitstreamError(f"this is no GLC file: {len(data)} bytes are fewer than a header has")
     if data[0] != MAGIC:
@@ -56,11 +69,6 @@ def parse(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageStream:
     height, at = _read_leb128(data, at)
     if width == 0 or height == 0:
         raise BitstreamError(f"the file claims an empty picture, {width} x {height}")
-    if width * height > max_pixels:
-        raise BitstreamError(
-            f"the file claims {width} x {height} pixels, above the limit of {max_pixels}; "
-            "raise max_pixels if you trust where it comes from"
-        )
     return ImageStream(data[4:7], data[7], width, height, data[at:])
 
 
@@ -90,5 +98,7 @@ def _read_leb128(data: bytes, at: int) -> tuple[int, int]:
             break
         value |= (data[at + i] & 127) << 7 * i
         if data[at + i] < 128:
+            if i > 0 and data[at + i] == 0:
+                raise BitstreamError("the file is damaged: its width or height has more bytes than it needs")
             return value, at + i + 1
     raise BitstreamError("the file is damaged: its width or height has no end")

@@ -1,44 +1,87 @@
 """Pictures in and out: anything Pillow reads, arrays and tensors -> x (1, 3, H, W) in [0, 1], and back."""
 
 import os
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
 Picture = Image.Image | str | os.PathLike | np.ndarray | Tensor
+MAX_PIXELS = 2**25  # 33 megapixels, for which glc-image-0.03 takes about 12 GB
+
+# Formats that Pillow knows by name but reads and writes with the help of another program only, or not at all.
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+# By EXIF orientation. ImageOps.exif_transpose also writes all tags anew, and fails at tags that a camera wrote wrongly.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class PictureError(ValueError):
     """Something given as a picture is none."""
 
 
-def to_tensor(picture: Picture) -> Tensor:
+def too_large(width: int, height: int, multiple: int = 1, max_pixels: int | None = None) -> str:
+    """Why a picture is above the limit once its sides are padded to multiples of ``multiple``; empty if it is not.
+
+    ``max_pixels`` is :data:`MAX_PIXELS` where ``None``, and no limit where 0.
+    """
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    padded = -(-width // multiple) * -(-height // multiple) * multiple**2
+    if not limit or padded <= limit:
+        return ""
+    return (
+        f"{width} x {height} pixels, {padded} with padding, are above the limit of {limit}; "
+        "raise max_pixels (--max-pixels) if you trust the picture and have the memory"
+    )
+
+
+def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1) -> Tensor:
     """A picture as ``x`` (1, 3, H, W) float32 in [0, 1].
 
     Takes a Pillow image or a path (EXIF orientation applied, alpha over white, grey, palette, CMYK and 16 bits
     converted), an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16 or float in [0, 1], or a tensor
     (3, H, W) or (1, 3, H, W), uint8 or float in [0, 1].
+
+    Raises :class:`PictureError` for anything else, and before a pixel is decoded for what is :func:`too_large`.
+    Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds besides.
     """
+
+    def check(width: int, height: int) -> None:
+        if reason := too_large(width, height, multiple, max_pixels):
+            raise PictureError(reason)
+
     if isinstance(picture, Tensor):
-        return _from_tensor(picture)
+        return _from_tensor(picture, check)
     if isinstance(picture, np.ndarray):
-        return _from_array(picture)
-    if isinstance(picture, Image.Image):
-        return _from_pillow(picture)
-    if not isinstance(picture, (str, os.PathLike)):
+        return _from_array(picture, check)
+    if not isinstance(picture, (Image.Image, str, os.PathLike)):
         raise PictureError(f"a picture is a path, a Pillow image, an array or a tensor, not {type(picture).__name__}")
+    name = "the picture" if isinstance(picture, Image.Image) else picture
     try:
+        if isinstance(picture, Image.Image):
+            return _from_pillow(picture, check)
         with Image.open(picture) as image:
-            return _from_pillow(image)
+            return _from_pillow(image, check)
     except FileNotFoundError as error:
         raise PictureError(f"there is no file {picture}") from error
     except IsADirectoryError as error:
         raise PictureError(f"{picture} is a folder, not a picture") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{picture} cannot be read as a picture: {error}") from error
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from error
+    except Exception as error:  # each of Pillow's plugins has its own exceptions for a damaged file
+        raise PictureError(f"{name} cannot be read as a picture: {error}") from error
 
 
 def to_pillow(x: Tensor) -> Image.Image:
@@ -47,39 +90,68 @@ def to_pillow(x: Tensor) -> Image.Image:
     return Image.fromarray(array.permute(1, 2, 0).cpu().contiguous().numpy())
 
 
+def suffixes(formats: Container[str]) -> set[str]:
+    """Suffixes of the picture formats among ``formats``, which is ``Image.OPEN`` or ``Image.SAVE``."""
+    known = Image.registered_extensions()  # fills both
+    return {suffix for suffix, name in known.items() if name in formats and name not in NO_PICTURES}
+
+
 def save(image: Image.Image, path: str | os.PathLike) -> None:
-    """Write a picture in the format of its name; a file that exists stays whole until the new one is."""
+    """Write a picture in the format of its name. Raises :class:`PictureError`, or ``OSError`` as :func:`replacing`."""
     path = Path(path)
-    Image.init()
-    if path.suffix.lower() not in Image.EXTENSION:
+    if path.suffix.lower() not in suffixes(Image.SAVE):
         raise PictureError(f"cannot tell a picture format from the name {path.name!r}; try .png")
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    with replacing(path) as partial:
+        try:
+            image.save(partial)
+        except OSError:
+            raise
+        except Exception as error:  # as in reading
+            raise PictureError(f"cannot write {path}: {error}") from error
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Where to write a file that takes the name ``path`` once it is whole; a file that has the name stays until then.
+
+    A link stays one: what it points to is replaced. A device or pipe is written to as it is. Raises ``OSError`` that
+    names ``path``.
+    """
+    target = Path(path).resolve()
+    partial = target.with_name(f".{os.getpid()}.partial{target.suffix}")
     try:
-        image.save(partial)
-        os.replace(partial, path)
-    except (OSError, KeyError, ValueError) as error:
-        raise PictureError(f"cannot write {path}: {error}") from error
+        if target.exists() and not target.is_file():
+            yield target
+        else:
+            yield partial
+            os.replace(partial, target)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _from_pillow(image: Image.Image) -> Tensor:
-    image = ImageOps.exif_transpose(image)
+def _from_pillow(image: Image.Image, check: Callable[[int, int], None]) -> Tensor:
+    check(*image.size)
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):  # 16 bits of grey
-        return _from_array(np.asarray(image).astype(np.float32) / 65535)
+        return _from_array(np.asarray(image).astype(np.float32) / 65535, check)
     if image.mode == "F":
         raise PictureError("a floating-point picture has no known range; give it as an array in [0, 1]")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return _from_array(np.asarray(image.convert("RGB")))
+    return _from_array(np.asarray(image.convert("RGB")), check)
 
 
-def _from_array(array: np.ndarray) -> Tensor:
+def _from_array(array: np.ndarray, check: Callable[[int, int], None]) -> Tensor:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise PictureError(f"an array of shape {array.shape} is no picture; give (H, W), (H, W, 3) or (H, W, 4)")
+    check(array.shape[1], array.shape[0])
     array = _unit(array)
     if array.shape[2] == 4:
         array = array[..., :3] * array[..., 3:] + 1 - array[..., 3:]
@@ -99,8 +171,9 @@ def _unit(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def _from_tensor(tensor: Tensor) -> Tensor:
+def _from_tensor(tensor: Tensor, check: Callable[[int, int], None]) -> Tensor:
     x = tensor[None] if tensor.ndim == 3 else tensor
     if x.ndim != 4 or x.shape[:2] != (1, 3) or 0 in x.shape:
         raise PictureError(f"a tensor of shape {tuple(tensor.shape)} is no picture; give (3, H, W) or (1, 3, H, W)")
+    check(x.shape[3], x.shape[2])
     return torch.from_numpy(_unit(x.detach().cpu().numpy()))

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -56,6 +57,49 @@ def test_max_bytes(photo, model):
         glc.encode(photo, model=model, max_bytes=20)
     with pytest.raises(ValueError, match="not several"):
         glc.encode(photo, model=model, max_bytes=20, quality=1)
+
+
+@pytest.mark.parametrize("budget", [{name: v} for name in ("target_bpp", "max_bytes") for v in (0, -1, np.nan, np.inf)])
+def test_impossible_budgets_are_refused(tiny_model, noise, budget):
+    with pytest.raises(ValueError, match=f"{next(iter(budget))} has to be a positive number"):
+        glc.encode(noise, model=tiny_model, **budget)
+
+
+def test_a_search_takes_one_fingerprint_and_says_how_far_it_is(tiny_model, noise, monkeypatch):
+    fingerprint, calls, shares = tiny_model.fingerprint(), [], []
+    monkeypatch.setattr(tiny_model, "fingerprint", lambda: calls.append(1) or fingerprint)
+    data = glc.encode(noise, model=tiny_model, target_bpp=1e300, progress=shares.append)
+    assert len(calls) == 1
+    assert api.info(data, tiny_model)["quality"] == tiny_model.levels - 1
+    assert len(shares) > 6 and shares == sorted(shares) and shares[0] > 0 and 0.8 < shares[-1] <= 1
+
+
+def test_sizes_are_bounded_with_their_padding(tiny_model, noise):
+    """A header of 13 bytes may claim a line of 2**26 pixels, which padding makes 64 times as many."""
+    line = api.bitstream.ImageStream(tiny_model.fingerprint(), 0, 2**26, 1, b"").to_bytes()
+    for read in (glc.decode, api.info):
+        with pytest.raises(glc.BitstreamError, match=f"67108864 x 1 pixels, {2**32} with padding"):
+            read(line, tiny_model)
+    data = glc.encode(noise, model=tiny_model, max_pixels=4096)  # 56 x 40
+    with pytest.raises(ValueError, match="above the limit of 4095"):
+        glc.encode(noise, model=tiny_model, max_pixels=4095)
+    for read in (glc.decode, api.info):
+        with pytest.raises(glc.BitstreamError, match="56 x 40 pixels, 4096 with padding, are above the limit of 4095"):
+            read(data, tiny_model, max_pixels=4095)
+        for enough in (4096, 0, None):
+            read(data, tiny_model, max_pixels=enough)
+
+
+def test_sections_of_foreign_payloads_are_not_negative(tiny_model):
+    """Whole files that no encoder wrote: they are shorter than what is read from them would be."""
+    read = 0
+    for payload in (b"\x7f", b"\xff\x00\x12", bytes(range(20)), bytes(range(60))):
+        data = api.bitstream.ImageStream(tiny_model.fingerprint(), 0, 130, 70, payload).to_bytes()
+        with contextlib.suppress(glc.BitstreamError):
+            sections = api.info(data, tiny_model)["sections"].values()
+            assert min(sections) >= 0 and sum(sections) == len(data)
+            read += 1
+    assert read
 
 
 def test_info_accounts_for_every_byte(photo, model):

@@ -1,9 +1,12 @@
+import io as bytes_io
+import os
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from glc_toolkit import io
 
@@ -38,6 +41,21 @@ def test_orientation_in_a_file_is_applied(tmp_path):
     x = io.to_tensor(tmp_path / "turned.png")
     assert x.shape == (1, 3, 16, 8)
     assert x[0, 0, 0, 0] == 1 and x[0, 0, -1, 0] == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_what_pillow_makes_of_it(noise, orientation):
+    image = Image.fromarray(noise)
+    image.getexif()[0x0112] = orientation
+    assert np.array_equal(np.asarray(io.to_pillow(io.to_tensor(image))), np.asarray(ImageOps.exif_transpose(image)))
+
+
+def test_a_tag_of_the_wrong_type_does_not_hide_the_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    damaged = exif.tobytes().replace(b"\x01\x0f", b"\x01\x01")  # the height, as text
+    Image.new("RGB", (16, 8)).save(tmp_path / "photo.jpg", exif=damaged)
+    assert io.to_tensor(tmp_path / "photo.jpg").shape == (1, 3, 16, 8)
 
 
 def test_sixteen_bits_of_grey_keep_their_range():
@@ -84,18 +102,75 @@ def test_broken_files_are_refused(tmp_path, content):
         io.to_tensor(tmp_path / "broken.png")
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("format, after, at, damage", [("AVIF", b"mdat", 4, bytes(50)), ("DDS", b"DDS ", 80, b"\x81")])
+def test_damaged_files_are_refused_whatever_pillow_raises(tmp_path, noise, format, after, at, damage):
+    buffer = bytes_io.BytesIO()
+    Image.fromarray(noise).save(buffer, format)
+    data = bytearray(buffer.getvalue())
+    at += data.index(after)
+    data[at : at + len(damage)] = damage
+    (tmp_path / "damaged").write_bytes(data)
+    with pytest.raises(io.PictureError, match="damaged cannot be read as a picture"):
+        io.to_tensor(tmp_path / "damaged")
+
+
+def test_the_limit_counts_padding_and_comes_before_any_pixel(tmp_path, noise):
+    Image.fromarray(noise).save(tmp_path / "whole.png")  # 56 x 40
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])  # a header and no pixels
+    with pytest.raises(
+        io.PictureError, match=r"cut.png: 56 x 40 pixels, 4096 with padding, are above the limit of 4095"
+    ):
+        io.to_tensor(tmp_path / "cut.png", max_pixels=4095, multiple=64)
+    with pytest.raises(io.PictureError, match="cannot be read"), Image.open(tmp_path / "cut.png") as image:
+        io.to_tensor(image)
+    for form in (noise, torch.from_numpy(noise).permute(2, 0, 1), Image.fromarray(noise), tmp_path / "whole.png"):
+        with pytest.raises(io.PictureError, match="56 x 40"):
+            io.to_tensor(form, max_pixels=2239)
+        for enough in (2240, 0, None):
+            assert io.to_tensor(form, max_pixels=enough).shape == (1, 3, 40, 56)
+    assert io.too_large(2**25, 1) == ""
+    assert f"{2**32} with padding" in io.too_large(2**26, 1, multiple=64)
+
+
+def test_picture_formats_are_those_that_pillow_reads_and_writes_itself():
+    readable, writable = io.suffixes(Image.OPEN), io.suffixes(Image.SAVE)
+    assert {".png", ".jpg", ".webp", ".avif", ".tif"} <= readable & writable
+    assert not {".pdf", ".mpg", ".h5", ".eps", ".grib"} & readable
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), RuntimeError("disk full"), KeyboardInterrupt("disk full")])
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, error):
     target = tmp_path / "picture.png"
     target.write_bytes(b"old")
 
     def broken(self, path, *args):
         path.write_bytes(b"half")
-        raise OSError("disk full")
+        raise error
 
     monkeypatch.setattr(Image.Image, "save", broken)
-    with pytest.raises(io.PictureError, match="disk full"):
+    with pytest.raises((OSError, io.PictureError, KeyboardInterrupt), match="disk full"):
         io.save(Image.new("RGB", (2, 2)), target)
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
-    with pytest.raises(io.PictureError, match="picture format"):
-        io.save(Image.new("RGB", (2, 2)), tmp_path / "picture.xyz")
+    for name in ("picture.xyz", "picture.psd", "picture"):
+        with pytest.raises(io.PictureError, match="picture format"):
+            io.save(Image.new("RGB", (2, 2)), tmp_path / name)
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    file.write_bytes(b"old")
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for target in (link, pipe):
+        with io.replacing(target) as partial:
+            partial.write_bytes(b"new")
+    assert link.is_symlink() and file.read_bytes() == b"new"
+    assert os.read(end, 9) == b"new"
+    os.close(end)
+    with (
+        pytest.raises(OSError, match="cannot write nowhere/file: No such file"),
+        io.replacing("nowhere/file") as partial,
+    ):
+        partial.write_bytes(b"new")

@@ -26,9 +26,10 @@ def decode(data: bytes) -> Image.Image:
 
 
 def nearest(picture: Image.Image, codec: str, size: int) -> tuple[bytes, int]:
-    """The smallest file not under ``size`` bytes, or the nearest to it where the codec does not reach so low.
+    """The file nearest to ``size`` bytes, and its quality setting.
 
-    Returns the file and the quality setting. Sizes rise with the setting, so a bisection finds it.
+    A bisection, as if sizes rose with the setting: of the two settings between which they pass ``size`` it gives the
+    nearer one. Where all files are larger that is the lowest setting, where all are smaller the highest.
     """
     return _bisect(lambda quality: encode(picture, codec, quality), CODECS[codec], size)
 
