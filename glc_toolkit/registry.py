@@ -42,6 +42,10 @@ def manager() -> pluggy.PluginManager:
     pm.add_hookspecs(hookspecs)
     pm.register(importlib.import_module(BUILTIN), name=BUILTIN)
     for entry in entry_points(group=hookspecs.PROJECT):
+        if pm.has_plugin(entry.name):
+            first = pm.get_plugin(entry.name)
+            _complain(entry.name, PluginError(f"{entry.value} has the name of {first!r}; uninstall one of them"))
+            continue
         # One at a time: pluggy's own loader stops at the first plugin that does not import.
         try:
             pm.register(entry.load(), name=entry.name)
@@ -73,14 +77,11 @@ def refresh() -> None:
 @cache
 def named(hook: str) -> dict[str, tuple[Any, str]]:
     """``{name: (value, plugin)}`` over all plugins for a hook that returns dicts; a clash of names is an error."""
-    pm = manager()
     found: dict[str, tuple[Any, str]] = {}
-    for plugin, dist in pm.list_name_plugin():
-        function = getattr(dist, hook, None) if dist is not None else None
-        if function is None:
-            continue
+    for implementation in getattr(manager().hook, hook).get_hookimpls():
+        plugin = implementation.plugin_name
         try:
-            values = dict(function())
+            values = dict(implementation.function())
         except Exception as error:
             if plugin == BUILTIN:
                 raise
@@ -98,7 +99,7 @@ def named(hook: str) -> dict[str, tuple[Any, str]]:
 
 @cache
 def components(kind: str) -> dict[str, tuple[Callable[..., Any], str]]:
-    """``{name: (factory, plugin)}`` of one kind, mirrored into ``compressai.registry`` as ``glc-NAME``."""
+    """``{name: (factory, plugin)}`` of one kind, mirrored into ``compressai.registry`` as ``glc-KIND-NAME``."""
     if kind not in HOOKS:
         raise ValueError(f"unknown kind of component {kind!r}; kinds are {', '.join(KINDS)}")
     found = named(HOOKS[kind])

@@ -24,6 +24,28 @@ def plugin():
         registry.unregister(name)
 
 
+@pytest.fixture
+def installed(monkeypatch):
+    """Installs entry points ``(name, module, hooks)`` in place of those there are, and takes them out again."""
+
+    def install(*plugins):
+        for _, name, hooks in plugins:
+            module = types.ModuleType(name)
+            vars(module).update(hooks)
+            monkeypatch.setitem(sys.modules, name, module)
+        entries = [EntryPoint(name, module, "glc_toolkit") for name, module, _ in plugins]
+        monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+        forget()
+
+    def forget():
+        registry.manager.cache_clear()
+        registry.refresh()
+
+    yield install
+    monkeypatch.undo()
+    forget()
+
+
 def test_builtins_come_through_the_hooks():
     assert "vqgan" in registry.names("backbone")
     assert registry.plugin_of("loss", "rate") == registry.BUILTIN
@@ -69,24 +91,31 @@ def test_a_broken_hook_is_a_warning_that_names_the_plugin(plugin, monkeypatch):
         registry.names("transform")
 
 
-def test_an_entry_point_that_does_not_import_does_not_stop_the_others(monkeypatch):
-    entries = [
-        EntryPoint("missing", "glc_no_such_module", "glc_toolkit"),
-        EntryPoint("working", "tests_plugin_stub", "glc_toolkit"),
-    ]
-    stub = types.ModuleType("tests_plugin_stub")
-    stub.glc_metrics = hookimpl(lambda: {"stub": int})
-    monkeypatch.setitem(sys.modules, "tests_plugin_stub", stub)
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
-    registry.manager.cache_clear()
-    registry.refresh()
-    try:
-        with pytest.warns(UserWarning, match="'missing' is left out: ModuleNotFoundError"):
-            assert "stub" in registry.names("metric")
-    finally:
-        monkeypatch.undo()
-        registry.manager.cache_clear()
-        registry.refresh()
+def test_an_entry_point_that_does_not_import_does_not_stop_the_others(installed, monkeypatch):
+    installed(("missing", "gone", {}), ("working", "stub", {"glc_metrics": hookimpl(lambda: {"stub": int})}))
+    monkeypatch.delitem(sys.modules, "gone")
+    with pytest.warns(UserWarning, match="'missing' is left out: ModuleNotFoundError"):
+        assert "stub" in registry.names("metric")
+
+
+@pytest.mark.parametrize("name", ["same", registry.BUILTIN])
+def test_of_two_plugins_with_one_name_the_first_stays(installed, monkeypatch, name):
+    first = ("same", "one", {"glc_metrics": hookimpl(lambda: {"first": int})})
+    second = (name, "two", {"glc_metrics": hookimpl(lambda: {"second": int})})
+    installed(first, second)
+    with pytest.warns(UserWarning, match=f"'{name}' is left out: PluginError: two has the name of <module"):
+        assert {"first", "psnr"} < set(registry.names("metric"))
+    assert "second" not in registry.names("metric")
+    installed(first, second)
+    monkeypatch.setenv(registry.STRICT, "1")
+    with pytest.raises(registry.PluginError, match="two has the name of"):
+        registry.names("metric")
+
+
+def test_only_marked_functions_are_hooks(installed):
+    hooks = {"glc_metrics": lambda: {"unmarked": int}, "glc_losses": hookimpl(lambda: {"marked": int})}
+    installed(("careless", "careless", hooks))
+    assert "unmarked" not in registry.names("metric") and "marked" in registry.names("loss")
 
 
 @pytest.mark.parametrize(

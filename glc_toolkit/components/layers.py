@@ -1,33 +1,78 @@
 """Blocks shared by the latent codec: depth-wise convolution with 1x1 mixing, without normalisation.
 
 Source: the transform and prior networks of GLC (Jia et al., CVPR 2024), themselves of the DCVC family.
+
+What an entropy decoder computes has to be the same bits everywhere. In evaluation its convolutions run in float64 on
+multiples of 2**-16, weights and inputs alike: every product is then a multiple of 2**-32, every sum is exact as long as
+it stays below 2**21, and an exact sum does not depend on its order. :func:`to_fixed_point` puts weights on the grid and
+proves the bound. Everything between convolutions is elementwise, where IEEE arithmetic leaves one result only.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+STEPS = 2.0**16  # of the grid, in one
+LARGEST = 2.0**11  # that a convolution takes
+LARGEST_SUM = 2.0**21  # 2**53 steps of 2**-32
 
-def conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 1)
+
+def fixed(x: Tensor) -> Tensor:
+    """The nearest multiple of 2**-16 (half to even) within +- 2**11."""
+    return torch.round(x * STEPS).clamp(-LARGEST * STEPS, LARGEST * STEPS) / STEPS
 
 
-class Depthwise(nn.Conv2d):
-    """3x3 on each channel. PyTorch runs one in float64 a channel at a time; nine shifted products are far quicker."""
+@torch.no_grad()
+def to_fixed_point(network: nn.Module) -> None:
+    """Take the convolutions of ``network`` to float64, their weights to multiples of 2**-16.
+
+    Raises ValueError if a sum could reach 2**21, or if there is a layer whose sums are not exact.
+    """
+    network.double()
+    for name, module in network.named_modules():
+        if isinstance(module, FixedConv):
+            for weight in module.parameters():
+                weight.copy_(torch.round(weight * STEPS) / STEPS)
+            largest = (LARGEST * module.weight.abs().sum((1, 2, 3)) + module.bias.abs()).max()
+            if not largest < LARGEST_SUM:
+                raise ValueError(
+                    f"{name or type(module).__name__}: its weights allow sums of {largest:.3g}, "
+                    f"of which only those below {LARGEST_SUM:.3g} are exact"
+                )
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise ValueError(f"{name or type(module).__name__} is not exact in an entropy decoder: use FixedConv")
+
+
+class FixedConv(nn.Conv2d):
+    """A convolution that an entropy decoder may run: ordinary in float32, exact in float64."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float64:
             return super().forward(x)
+        x = fixed(x)
+        return self.shifted_products(x) if self.groups == self.in_channels else super().forward(x)
+
+    def shifted_products(self, x: Tensor) -> Tensor:
+        """A 3x3 depth-wise convolution; PyTorch's own takes float64 one channel at a time."""
         height, width = x.shape[-2:]
         x = F.pad(x, (1, 1, 1, 1))
-        taps = [
-            self.weight[:, :, i, j, None] * x[..., i : i + height, j : j + width] for i in range(3) for j in range(3)
-        ]
-        return sum(taps, self.bias[:, None, None])
+        out = self.bias[:, None, None].expand(x.shape[0], -1, height, width)
+        for i in range(3):
+            for j in range(3):
+                out = torch.addcmul(out, self.weight[:, :, i, j, None], x[..., i : i + height, j : j + width])
+        return out
+
+
+def conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
+    return FixedConv(inputs, outputs, 1)
+
+
+def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
+    return FixedConv(inputs, outputs, 3, padding=1)
 
 
 def depthwise(channels: int) -> nn.Conv2d:
-    return Depthwise(channels, channels, 3, padding=1, groups=channels)
+    return FixedConv(channels, channels, 3, padding=1, groups=channels)
 
 
 @torch.no_grad()
@@ -100,7 +145,7 @@ class ResidualUpsample(nn.Module):
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.subpel_conv = conv1x1(inputs, 4 * outputs)
-        self.conv = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.conv = conv3x3(outputs, outputs)
         self.upsample = conv1x1(inputs, 4 * outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from glc_toolkit import registry
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
-from glc_toolkit.components.entropy.tables import TableCoding
+from glc_toolkit.components.layers import fixed, to_fixed_point
 from glc_toolkit.types import BitstreamError, ModelFileError
 
-FRACTION = 2.0**16
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
 
 
@@ -69,7 +68,7 @@ class GLCImage(CompressionModel):
         """Code ``x`` (B, 3, H, W) in [0, 1], any size, without writing bytes.
 
         Returns ``x_hat`` (clamped in evaluation), ``likelihoods`` {"y", "z"}, and what losses look at: ``l``,
-        ``l_hat``, ``y_hat``, ``hyper_loss``, ``quality`` (B,).
+        ``l_hat``, ``y_hat``, ``hyper_loss``, ``indices`` (of z, if it has any), ``quality`` (B,).
         """
         quality = self._quality(quality, len(x), x.device)
         out = self.code_latent(self.backbone.analysis(self.pad(x)), quality)
@@ -96,6 +95,7 @@ class GLCImage(CompressionModel):
             "y_hat": y_hat,
             "likelihoods": {"y": self.entropy_model.likelihood(all_symbols, all_scales), **hyper["likelihoods"]},
             "hyper_loss": hyper["loss"],
+            "indices": hyper.get("indices"),
             "quality": quality,
         }
 
@@ -104,9 +104,8 @@ class GLCImage(CompressionModel):
         return self.step_bound(step), scales, means
 
     def _fixed(self, parameters: Tensor) -> Tensor:
-        """In evaluation, entropy parameters on a grid of 2**-16: float64 sums that differ in the last digit give the
-        same grid point, so ``y_hat`` and all that is predicted from it are the same bits everywhere."""
-        return parameters if self.training else torch.round(parameters * FRACTION) / FRACTION
+        """In evaluation, entropy parameters on the grid that the fixed-point networks work on."""
+        return parameters if self.training else fixed(parameters)
 
     def _passes(self, params: Tensor, scales: Tensor, means: Tensor, code: Callable) -> Tensor:
         """Run the coding order; ``code(mask, scales, means)`` gives the symbols of a pass, zero outside its mask."""
@@ -130,7 +129,8 @@ class GLCImage(CompressionModel):
             quality = self.default_quality
         quality = torch.as_tensor(quality, dtype=torch.float32, device=device).expand(batch)
         if not bool(((quality >= 0) & (quality <= self.levels - 1)).all()):
-            raise ValueError(f"quality has to be between 0 and {self.levels - 1}, not {quality.tolist()}")
+            wrong = ", ".join(f"{q:g}" for q in quality.tolist())
+            raise ValueError(f"quality has to be between 0 and {self.levels - 1}, not {wrong}")
         return quality
 
     def pad(self, x: Tensor) -> Tensor:
@@ -240,6 +240,8 @@ class GLCImage(CompressionModel):
 
         self.decode_latent(Sections(stream), shape)
         ends[-1] = len(stream)
+        for i in reversed(range(len(ends) - 1)):  # a stream that ended earlier may have needed more bytes to end in
+            ends[i] = min(ends[i], ends[i + 1])
         names = ["z", *(f"y pass {k}" for k in range(len(ends) - 1))]
         return {name: end - start for name, start, end in zip(names, [0, *ends[:-1]], ends, strict=True)}
 
@@ -250,23 +252,25 @@ class GLCImage(CompressionModel):
     # -- state --------------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> "GLCImage":
-        """As in PyTorch; evaluation also moves the networks of the entropy decoder to float64.
-
-        There the order of a sum changes the 16th digit only, far below the grid that parameters are rounded to, so that
-        another thread count or device decodes the same symbols. Going back to training is lossless.
-        """
+        """As in PyTorch; evaluation also moves the networks of the entropy decoder to fixed point (see
+        :mod:`glc_toolkit.components.layers`), which rounds their weights to multiples of 2**-16."""
         super().train(mode)
         for module in (*self.hyper.exact, self.context):
-            module.float() if mode else module.double()
+            if mode:
+                module.float()
+            else:
+                to_fixed_point(module)
         return self
 
     def update(self, scale_table: Tensor | None = None, force: bool = False, update_quantiles: bool = False) -> bool:
         """Fill the coding tables of every entropy model after training; True if any was filled."""
-        return any([m.update(force=force) for m in self.modules() if isinstance(m, TableCoding)])
+        return any([part.update(force=force) for part in (self.hyper, self.entropy_model)])
 
     def load_state_dict(self, state_dict: dict, strict: bool = True):
         """As in PyTorch: here every entropy model sizes its own tables."""
-        return torch.nn.Module.load_state_dict(self, state_dict, strict=strict)
+        keys = torch.nn.Module.load_state_dict(self, state_dict, strict=strict)
+        self.train(self.training)  # what was loaded may be off the grid of evaluation
+        return keys
 
     def get_extra_state(self) -> Tensor:
         """The config, as bytes in a tensor, so that a state dict alone rebuilds the model."""
@@ -284,24 +288,19 @@ class GLCImage(CompressionModel):
         model.load_state_dict(state_dict)
         return model
 
+    @property
+    def encoder_only(self) -> tuple[str, ...]:
+        """Prefixes of the tensors a decoder never looks at, as the components declare them."""
+        return tuple(f"{slot}.{name}" for slot in SLOTS for name in getattr(getattr(self, slot), "encoder_only", ()))
+
     def fingerprint(self) -> bytes:
         """32 bytes that name every weight and table a decoder uses."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
-            if name.startswith(ENCODER_ONLY) or name == "_extra_state":
+            if name.startswith(self.encoder_only) or name == "_extra_state":
                 continue
             exact = tensor.detach().cpu()
             exact = exact.float() if exact.is_floating_point() else exact.long()
             digest.update(f"{name}{tuple(exact.shape)}".encode())
             digest.update(exact.contiguous().numpy().astype(exact.numpy().dtype.newbyteorder("<")).tobytes())
         return digest.digest()
-
-
-# Tensors a decoder never looks at. A prefix that does not occur in some component is harmless.
-ENCODER_ONLY = (
-    "backbone.encoder.",
-    "backbone.quantizer.",
-    "transform.enc_",
-    "transform.q_enc.",
-    "hyper.h_a.",
-)

@@ -38,6 +38,8 @@ HYPERS = {
     },
 }
 
+PROJECTED = {"name": "vq", "args": {"codebook_size": 64, "codebook_dim": 4}}
+
 
 @pytest.mark.parametrize(
     "backbone, hyper, context", list(itertools.product(BACKBONES, HYPERS, registry.names("context")))
@@ -126,6 +128,18 @@ def test_latents_are_bit_identical_in_a_new_process(model, photo, tmp_path, thre
         [sys.executable, "-W", "ignore", "-c", CODE, path, str(threads)], capture_output=True, text=True
     )
     assert done.stdout.strip() == here, done.stderr
+
+
+def test_a_decoder_looks_up_integers_whatever_the_quantizer_computes():
+    """Floats that may differ between machines, such as the projections of a quantizer, do not reach the symbols."""
+    model = GLCImage(tiny.model_config(hyper={"name": "spatial_categorical", "args": {"quantizer": PROJECTED}})).eval()
+    model.update()
+    payload = model.encode_payload(model.analysis(torch.rand(1, 3, 128, 64)), 0)
+    expected = model.decode_latent(Decoder(payload), (128, 64))
+    with torch.no_grad():
+        for parameter in model.hyper.quantizer.parameters():
+            parameter.add_(1e-4 * torch.randn_like(parameter))
+    assert torch.equal(model.decode_latent(Decoder(payload), (128, 64)), expected)
 
 
 def test_preview_needs_only_z(model, photo):

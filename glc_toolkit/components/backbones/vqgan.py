@@ -121,13 +121,33 @@ class Encoder(nn.Module):
         return self.quant_conv(self.blocks(F.pixel_unshuffle(x, self.patch)))
 
 
+def plain_head(width: int, patch: int) -> nn.Sequential:
+    """Features of a position -> its ``patch`` x ``patch`` pixels, by one convolution."""
+    conv = nn.Conv2d(width, 3 * patch**2, 3, padding=1)
+    with torch.no_grad():  # all sub-pixels of a patch start alike, or a grid shows from the first step
+        conv.weight.copy_(conv.weight[:: patch**2].repeat_interleave(patch**2, 0))
+    return nn.Sequential(conv, nn.PixelShuffle(patch))
+
+
+def residual_head(width: int, narrow: int, patch: int, norm: str) -> nn.Sequential:
+    """The same with two residual blocks at twice the grid, which see across patches: one convolution alone leaves a
+    grid of its period in dark texture."""
+    return nn.Sequential(
+        nn.Conv2d(width, 4 * narrow, 3, padding=1),
+        nn.PixelShuffle(2),
+        ResBlock(narrow, narrow, norm),
+        ResBlock(narrow, narrow, norm),
+        nn.Conv2d(narrow, 3 * (patch // 2) ** 2, 3, padding=1),
+        nn.PixelShuffle(patch // 2),
+    )
+
+
 class Generator(nn.Module):
     """Latent -> image, about [-1, 1]."""
 
-    def __init__(self, patch, widths, blocks, attention, latent_channels, norm):
+    def __init__(self, patch, widths, blocks, attention, latent_channels, norm, head):
         super().__init__()
         width = widths[-1]
-        self.patch = patch
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
         layers: list[nn.Module] = [nn.Conv2d(latent_channels, width, 3, padding=1)]
         if attention:
@@ -140,15 +160,12 @@ class Generator(nn.Module):
                     layers.append(Attention(width, norm))
             if level > 0:
                 layers.append(Upsample(width))
-        layers += [normalization(norm, width), nn.SiLU(), nn.Conv2d(width, 3 * patch**2, 3, padding=1)]
+        layers += [normalization(norm, width), nn.SiLU()]
         self.blocks = nn.Sequential(*layers)
-        if patch > 1:  # all sub-pixels of a patch start alike, or a grid shows from the first step
-            with torch.no_grad():
-                weight = layers[-1].weight
-                weight.copy_(weight[:: patch**2].repeat_interleave(patch**2, 0))
+        self.head = residual_head(width, head, patch, norm) if head else plain_head(width, patch)
 
     def forward(self, l: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.blocks(self.post_quant_conv(l)), self.patch)
+        return self.head(self.blocks(self.post_quant_conv(l)))
 
 
 class VQGAN(nn.Module):
@@ -162,9 +179,11 @@ class VQGAN(nn.Module):
         latent_channels: width of ``l``.
         patch: pixels folded into channels before the first level.
         norm: ``"group"`` or ``"none"``.
+        head: width of two residual blocks at twice the finest grid before the pixels (needs ``patch`` > 1); 0 is none.
         quantizer: the bottleneck of stage I, as a registry config.
     """
 
+    encoder_only = ("encoder.", "quantizer.")
     example_args = {
         "channels": 32,
         "multipliers": [1, 1],
@@ -183,14 +202,17 @@ class VQGAN(nn.Module):
         latent_channels: int = 256,
         patch: int = 1,
         norm: str = "group",
+        head: int = 0,
         quantizer: dict | None = None,
     ):
         super().__init__()
+        if head and patch % 2:
+            raise ValueError(f"a head at twice the finest grid needs an even patch, not {patch}")
         widths = [int(channels * m) for m in multipliers]
         self.latent_channels = latent_channels
         self.downsampling = patch * 2 ** (len(widths) - 1)
         self.encoder = Encoder(patch, widths, encoder_blocks, attention, latent_channels, norm)
-        self.generator = Generator(patch, widths, decoder_blocks, attention, latent_channels, norm)
+        self.generator = Generator(patch, widths, decoder_blocks, attention, latent_channels, norm, head)
         self.quantizer = registry.build(
             "quantizer", quantizer or {"name": "nearest", "args": {"codebook_size": 16384}}, channels=latent_channels
         )
@@ -206,7 +228,7 @@ class VQGAN(nn.Module):
     @property
     def last_weight(self) -> Tensor:
         """Where the adaptive weight of an adversarial loss is measured."""
-        return self.generator.blocks[-1].weight
+        return self.generator.head[-2].weight
 
     def quantize(self, l: Tensor) -> Quantized:
         """Stage I bottleneck."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from glc_toolkit.components.contexts import masks
-from glc_toolkit.components.layers import DepthConvBlock
+from glc_toolkit.components.layers import DepthConvBlock, conv1x1
 
 
 class FourPartContext(nn.Module):
@@ -21,7 +21,7 @@ class FourPartContext(nn.Module):
     def __init__(self, channels: int, depth: int = 3):
         super().__init__()
         width = 2 * channels
-        self.reduction = nn.Conv2d(3 * channels, channels, 1)
+        self.reduction = conv1x1(3 * channels, channels)
         self.adaptors = nn.ModuleList(DepthConvBlock(width, width) for _ in range(self.passes - 1))
         self.prior = nn.Sequential(*(DepthConvBlock(width, width) for _ in range(depth)))
         with torch.no_grad():  # start from a scale of one half

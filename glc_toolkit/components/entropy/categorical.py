@@ -36,7 +36,7 @@ class CategoricalTable(TableCoding, EntropyModel):
 
     def update(self, force: bool = False) -> bool:
         """Fill the coding tables; True if that was needed."""
-        if self._quantized_cdf.numel() and not force:
+        if self.tables_ready and not force:
             return False
         self.set_tables(self.log_probability().double().exp(), torch.zeros(len(self.logits)))
         return True

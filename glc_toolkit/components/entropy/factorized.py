@@ -32,7 +32,7 @@ class FactorizedTable(TableCoding, EntropyBottleneck):
     @torch.no_grad()
     def update(self, force: bool = False, update_quantiles: bool = False) -> bool:
         """Fill the coding tables; True if that was needed."""
-        if self._quantized_cdf.numel() and not force:
+        if self.tables_ready and not force:
             return False
         if update_quantiles:
             self._update_quantiles()

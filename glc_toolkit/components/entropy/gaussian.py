@@ -15,17 +15,27 @@ class GaussianTable(TableCoding, EntropyModel):
     """Zero-mean Gaussian on integer residuals; an element whose scale is below the first of the table is not coded.
 
     Training takes the scale as it is (bounded below by ``scale_min``); evaluation takes the nearest of the table,
-    leaves out what is below it, and so estimates the very bits that are written.
+    leaves out what is below it unless told otherwise, and so estimates the very bits that are written.
 
     Args:
         scale_min, scale_max: ends of the table, in units of the quantization step.
         scale_levels: its length, spaced evenly in the logarithm.
         max_symbol: residuals are clamped to +- this.
+        skip: False codes every element, one below the table with its first row: for weights that were trained without
+            a bound and put symbols there. A zero costs next to nothing there, another symbol up to 24 bits.
     """
 
-    def __init__(self, scale_min: float = 0.11, scale_max: float = 32.0, scale_levels: int = 64, max_symbol: int = 127):
+    def __init__(
+        self,
+        scale_min: float = 0.11,
+        scale_max: float = 32.0,
+        scale_levels: int = 64,
+        max_symbol: int = 127,
+        skip: bool = True,
+    ):
         super().__init__(entropy_coder_precision=PRECISION)
         self.max_symbol = max_symbol
+        self.skip = skip
         logs = torch.linspace(math.log(scale_min), math.log(scale_max), scale_levels, dtype=torch.float64)
         self.register_buffer("scale_table", logs.exp().float())
         self.scale_bound = LowerBound(scale_min)
@@ -33,13 +43,17 @@ class GaussianTable(TableCoding, EntropyModel):
     def quantize_residual(self, residual: Tensor, scales: Tensor) -> Tensor:
         """Symbols of ``residual`` (B, ...), as floats with a straight-through gradient."""
         symbols = round_ste(residual).clamp(-self.max_symbol, self.max_symbol)
-        return symbols if self.training else symbols * (scales >= self.scale_table[0])
+        return symbols if self.training else symbols * self.coded(scales)
+
+    def coded(self, scales: Tensor) -> Tensor:
+        """Whether each element is, by its scale."""
+        return scales >= self.scale_table[0] if self.skip else torch.ones_like(scales, dtype=torch.bool)
 
     def rows(self, scales: Tensor) -> Tensor:
         """Row of the table nearest to each scale, -1 for those not coded."""
         middles = (self.scale_table[:-1].double() * self.scale_table[1:].double()).sqrt().to(scales.dtype)
         rows = torch.bucketize(scales.contiguous(), middles)
-        return torch.where(scales >= self.scale_table[0], rows, -1)
+        return torch.where(self.coded(scales), rows, -1)
 
     def likelihood(self, symbols: Tensor, scales: Tensor) -> Tensor:
         """Probability of each symbol, in float32 or better."""
@@ -48,7 +62,7 @@ class GaussianTable(TableCoding, EntropyModel):
             return self.likelihood_lower_bound(interval(symbols, self.scale_bound(scales)))
         rows = self.rows(scales)
         probability = interval(symbols, self.scale_table[rows.clamp(min=0)])
-        return torch.where(rows < 0, 1.0, self.likelihood_lower_bound(probability))
+        return torch.where(rows < 0, 1.0, probability.clamp(min=2.0**-PRECISION))  # no less in the coding tables
 
     def forward(self, y: Tensor, scales: Tensor, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """CompressAI's signature: ``y_hat`` and the likelihoods, both in the shape of ``y``."""
@@ -58,7 +72,7 @@ class GaussianTable(TableCoding, EntropyModel):
 
     def update(self, force: bool = False) -> bool:
         """Fill the coding tables; True if that was needed."""
-        if self._quantized_cdf.numel() and not force:
+        if self.tables_ready and not force:
             return False
         symbols = torch.arange(-self.max_symbol, self.max_symbol + 1, dtype=torch.float64)
         pmf = interval(symbols[None], self.scale_table.double().cpu()[:, None])

@@ -23,8 +23,12 @@ class TableCoding:
         self._offset = offset.int().to(pmf.device)
         self._cdf_length = torch.full((len(cdf),), cdf.shape[1], dtype=torch.int32, device=pmf.device)
 
+    @property
+    def tables_ready(self) -> bool:
+        return self._quantized_cdf.numel() > 0
+
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._quantized_cdf.numel() == 0:
+        if not self.tables_ready:
             raise RuntimeError("the coding tables are empty: call update() on the model after training it")
         return self._quantized_cdf.cpu().numpy(), self._offset.cpu().numpy()
 

@@ -16,6 +16,7 @@ class HyperModule(LatentCodec):
     """
 
     downsampling = 4
+    encoder_only = ("h_a.",)
 
     def __init__(self, channels: int):
         super().__init__()
@@ -26,6 +27,10 @@ class HyperModule(LatentCodec):
     def exact(self) -> list[nn.Module]:
         """What runs in the entropy decoder."""
         return [self.h_s]
+
+    def update(self, force: bool = False) -> bool:
+        """Fill the coding tables; True if that was needed."""
+        return self.entropy_model.update(force=force)
 
     @property
     def dtype(self) -> torch.dtype:

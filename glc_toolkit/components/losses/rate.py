@@ -17,7 +17,7 @@ class Rate(nn.Module):
     Args:
         lmbda: weight of one bit per pixel, for each level (low rate first).
         target_bpp: if given, lambda follows the error of the rate, level by level, so that the average of training
-            images arrives at these.
+            images arrives at these. In a distributed run the pictures of the first process steer for all.
         speed: how fast it follows, in relative change of lambda a step and relative error.
     """
 

@@ -17,6 +17,7 @@ class GatedTransform(nn.Module):
         spread: ratio of the last to the first gain before training.
     """
 
+    encoder_only = ("enc_1.", "q_enc.", "enc_2.")
     block = GatedDepthConvBlock
 
     def __init__(self, latent_channels: int, channels: int, levels: int = 4, blocks: int = 2, spread: float = 1.0):

@@ -1,0 +1,213 @@
+"""A trained model as one safetensors file: weights, coding tables and, in the metadata, the config to build it by.
+
+Weights are stored in float16, but for the convolutions that only an encoder runs: those take 8 bits and a scale for
+each output channel. A decoder's symbols do not depend on them, and a picture hardly does. On request all are float32.
+
+A file may come from anywhere. :func:`read` answers whatever is wrong in it with :class:`ModelFileError`, and takes no
+more memory than its size warrants.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from glc_toolkit import __version__, registry
+from glc_toolkit.coder import PRECISION, Decoder
+from glc_toolkit.components.entropy.categorical import CategoricalTable
+from glc_toolkit.components.entropy.factorized import FactorizedTable
+from glc_toolkit.components.entropy.gaussian import GaussianTable
+from glc_toolkit.components.entropy.tables import TableCoding
+from glc_toolkit.models.image import GLCImage
+from glc_toolkit.types import ModelFileError
+
+FORMAT = "glc-toolkit/1"
+SCALE = "::scale"  # after the name of a tensor stored in 8 bits
+FACTS = "glc_toolkit"  # the key of our metadata
+TOO_LARGE = "its config asks for far more than the tensors that are stored"
+
+
+def write(model: GLCImage, path: Path, exact: bool = False) -> None:
+    """Store ``model`` (on the CPU, in evaluation mode), which is left as it is stored: rounded (to float32 only if
+    ``exact``), its tables new."""
+    stored = {n: p.detach().float().contiguous() for n, p in model.named_parameters()} if exact else pack(model)
+    model.load_state_dict({**model.state_dict(), **unpack(stored)})
+    model.update(force=True)
+    buffers = {name: tensor.clone() for name, tensor in model.named_buffers() if name in model.state_dict()}
+    facts = {
+        "format": FORMAT,
+        "config": model.config,
+        "requires": plugins_of(model.config),
+        "fingerprint": model.fingerprint().hex(),
+        "glc_toolkit": __version__,
+    }
+    # One key: safetensors writes several in any order, and the same model should give the same bytes.
+    save_file({**stored, **buffers}, path, {FACTS: json.dumps(facts, sort_keys=True)})
+    path.chmod(0o644)  # safetensors writes for the owner alone
+
+
+def read(path: Path) -> GLCImage:
+    """The model of a weights file, in evaluation mode. Raises :class:`ModelFileError`."""
+    facts = read_facts(path)
+    missing = [plugin for plugin in facts["requires"] if not registry.manager().has_plugin(plugin)]
+    if missing:
+        raise ModelFileError(f"{path} needs plugins that are not installed: {', '.join(missing)}")
+    try:
+        return rebuild(path, facts)
+    except Exception as error:  # components may answer arguments they never expected in any way
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ModelFileError(f"{path} holds no sound model: {kind}{' '.join(str(error).split())[:500]}") from error
+
+
+def read_facts(path: Path) -> dict:
+    """The metadata of a weights file, checked to be whole: ``config``, ``requires``, ``fingerprint``."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get(FACTS, "null"))
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise ModelFileError(f"{path} holds no glc-toolkit model")
+    if facts.get("format") != FORMAT:
+        raise ModelFileError(f"{path} has format {facts.get('format')!r}; this version reads {FORMAT!r}")
+    kinds = {"config": dict, "requires": list, "fingerprint": str}
+    bad = [key for key, kind in kinds.items() if not isinstance(facts.get(key), kind)]
+    if bad:
+        raise ModelFileError(f"{path} lacks {', '.join(bad)} in its metadata")
+    if not all(isinstance(plugin, str) for plugin in facts["requires"]):
+        raise ModelFileError(f"{path} requires {facts['requires']!r}, which are not all names of plugins")
+    return facts
+
+
+def rebuild(path: Path, facts: dict) -> GLCImage:
+    """The model; a bad one raises ``ValueError``, or what PyTorch and its components think fit."""
+    with safe_open(path, "pt") as file:
+        tensors = unpack({key: file.get_tensor(key) for key in file.keys()})
+    elements = 2 * sum(tensor.numel() for tensor in tensors.values()) + 2**22
+    if any(abs(number) > elements for number in numbers(facts["config"])):
+        raise ValueError(TOO_LARGE)
+    with Budget(elements):
+        model = GLCImage(facts["config"])
+    for name, wanted in model.state_dict().items():
+        stored = tensors.get(name, wanted)
+        if stored.dtype != wanted.dtype and not (stored.is_floating_point() and wanted.is_floating_point()):
+            raise ValueError(f"{name} is of {stored.dtype}, not {wanted.dtype}")
+    model.load_state_dict({**tensors, "_extra_state": model.get_extra_state()})
+    for name, part in model.named_modules():
+        if isinstance(part, TableCoding):
+            check_tables(name, part)
+    model.eval()
+    model.quality_of(model.quality_code(None))  # the default is one of its levels, and a byte holds them
+    model.decode_latent(Decoder(b""), (1, 1))  # the parts of the entropy decoder fit together
+    if (fingerprint := model.fingerprint().hex()) != facts["fingerprint"]:
+        raise ValueError(f"its metadata promise the fingerprint {facts['fingerprint']}, its weights have {fingerprint}")
+    return model
+
+
+def numbers(config: object) -> Iterator[float]:
+    """Every number in a config."""
+    if isinstance(config, (int, float)):
+        yield config
+    elif isinstance(config, (dict, list)):
+        for inner in config.values() if isinstance(config, dict) else config:
+            yield from numbers(inner)
+
+
+class Budget(TorchDispatchMode):
+    """Refuses tensors beyond so many elements in all, before they take memory: sizes in a config can be anything.
+
+    Each tensor costs a little by itself, so that a loop without end has one.
+    """
+
+    def __init__(self, elements: int):
+        super().__init__()
+        self.left = elements
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if op is torch.ops.aten.repeat.default:
+            self.left -= args[0].numel() * math.prod(args[1])
+        elif not any(isinstance(arg, Tensor) for arg in args):  # made of sizes alone
+            self.left -= 1024 + op(*args, **{**kwargs, "device": "meta"}).numel()
+        if self.left < 0:
+            raise ValueError(TOO_LARGE)
+        return op(*args, **kwargs)
+
+
+def check_tables(name: str, part: TableCoding) -> None:
+    """What :mod:`glc_toolkit.coder` relies on, and that the tables are those of this entropy model."""
+    cdf, offset, length = part._quantized_cdf.long(), part._offset, part._cdf_length
+    if cdf.ndim != 2 or not offset.shape == length.shape == cdf.shape[:1]:
+        shapes = ", ".join(str(tuple(t.shape)) for t in (cdf, offset, length))
+        raise ValueError(f"the coding tables of {name} have shapes {shapes}, which do not belong together")
+    rows, symbols, first = layout(part) or (len(cdf), cdf.shape[1] - 1, offset)
+    if cdf.shape != (rows, symbols + 1) or (offset != first).any() or (length != symbols + 1).any():
+        raise ValueError(f"the coding tables of {name} are not {rows} of {symbols} symbols from {first}")
+    if not ((cdf.diff() > 0).all() and (cdf[:, 0] == 0).all() and (cdf[:, -1] == 2**PRECISION).all()):
+        raise ValueError(f"the coding tables of {name} do not rise from 0 to 2**{PRECISION}")
+
+
+def layout(part: TableCoding) -> tuple[int, int, int] | None:
+    """Rows, symbols and first symbol of the tables that a built-in entropy model makes; None for one of a plugin."""
+    match part:
+        case CategoricalTable():
+            return *part.logits.shape, 0
+        case GaussianTable():
+            return len(part.scale_table), 2 * part.max_symbol + 1, -part.max_symbol
+        case FactorizedTable():
+            return part.channels, 2 * part.max_symbol + 1, -part.max_symbol
+    return None
+
+
+def pack(model: GLCImage) -> dict[str, Tensor]:
+    """Parameters as they are stored: see the top of this file."""
+    convolutions = {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, torch.nn.Conv2d)}
+    stored = {}
+    for name, parameter in model.named_parameters():
+        value = parameter.detach()
+        if name.startswith(model.encoder_only) and name in convolutions:
+            scale = value.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12) / 127
+            stored[name] = (value / scale).round().to(torch.int8).contiguous()
+            stored[name + SCALE] = scale.contiguous()
+        else:
+            stored[name] = value.half().contiguous()
+    return stored
+
+
+def unpack(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as a model takes them, floats in float32. Raises ``ValueError`` for what :func:`pack` never stores."""
+    tensors = {}
+    for name, value in stored.items():
+        if name.endswith(SCALE):
+            if name.removesuffix(SCALE) not in stored:
+                raise ValueError(f"{name} has nothing to scale")
+            continue
+        if (scale := stored.get(name + SCALE)) is not None:
+            if value.dtype != torch.int8 or scale.shape != (*value.shape[:1], *(1 for _ in value.shape[1:])):
+                raise ValueError(f"{name + SCALE} has shape {tuple(scale.shape)}, its tensor {tuple(value.shape)}")
+            value = value.float() * scale.float()
+        tensors[name] = value.float() if value.is_floating_point() else value
+    if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise ValueError(f"not finite: {', '.join(bad[:5])}")
+    return tensors
+
+
+def plugins_of(config: dict) -> list[str]:
+    """Plugins other than the built-in one that a config's components come from."""
+    found = set()
+
+    def visit(value: dict) -> None:
+        for key, inner in value.items():
+            if isinstance(inner, dict):
+                if key in registry.KINDS and "name" in inner:
+                    found.add(registry.plugin_of(key, inner["name"]))
+                visit(inner)
+
+    visit(config)
+    return sorted(found - {registry.BUILTIN})
