@@ -21,9 +21,12 @@ def find_pictures(sources: list[str]) -> list[tuple[str, bytes | Path]]:
         if source.is_dir():
             found += [(p.relative_to(source).as_posix(), p) for p in source.rglob("*") if p.suffix.lower() in SUFFIXES]
         elif source.is_file():
-            with tarfile.open(source) as tar:
-                members = [m for m in tar if m.isfile() and Path(m.name).suffix.lower() in SUFFIXES]
-                found += [(m.name, tar.extractfile(m).read()) for m in members]
+            try:
+                with tarfile.open(source) as tar:
+                    members = [m for m in tar if m.isfile() and Path(m.name).suffix.lower() in SUFFIXES]
+                    found += [(m.name, tar.extractfile(m).read()) for m in members]
+            except (tarfile.TarError, EOFError) as error:
+                raise ValueError(f"training data {source} is no whole tar file: {error}") from error
         else:
             raise FileNotFoundError(f"training data {source} is neither a folder nor a tar file")
     if not found:

@@ -7,15 +7,22 @@ stage III "joint"   x -> ... -> x_hat                   learns everything from p
 
 import json
 import math
+import os
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.loggers import TensorBoardLogger
+from lightning.fabric.strategies import DDPStrategy
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
+from torchvision.utils import make_grid
 
 from glc_toolkit import registry, zoo
 from glc_toolkit.components.losses.rate import bpp_estimate
@@ -23,8 +30,10 @@ from glc_toolkit.models.image import GLCImage
 from glc_toolkit.training.data import Crops, find_pictures, split
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import load_facts, load_state, save_state
+from glc_toolkit.training.window import Window
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+LOG_EVERY = 50  # steps
 PERCEPTUAL = ("l1", "lpips", "dists")  # what the adversarial term is balanced against
 
 
@@ -55,6 +64,10 @@ class StageModule(nn.Module):
             )
         for part, module in parts.items():
             module.requires_grad_(part in stage.trains)
+        for block in model.modules():
+            block.__dict__.pop("forward", None)  # what an earlier stage may have put there
+            if stage.checkpointing and type(block).__name__.endswith("Block"):
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     def forward(self, x: Tensor, quality: Tensor) -> tuple[dict, dict[str, Tensor]]:
         out = {"x": x, **getattr(self, self.objective)(x, quality)}
@@ -79,22 +92,39 @@ class StageModule(nn.Module):
         return {**self.model.code_latent(l, quality), "codes": codes}
 
     def joint(self, x: Tensor, quality: Tensor) -> dict:
-        self.model.backbone.quantizer.eval()  # frozen: it only names the target codes
         out = self.model(x, quality)
         if "code_prediction" in self.losses:
+            self.model.backbone.eval()  # the codebook is frozen: it only names the target codes
             with torch.no_grad():
                 out["codes"] = self.model.backbone.quantize(out["l"]).indices
+            self.model.backbone.train()
         return out
 
 
-def train(recipe: Recipe, folder: Path, fabric: Fabric | None = None, save_every: float = 300.0) -> GLCImage:
+def start(precision: str, folder: Path) -> Fabric:
+    """Fabric on what there is: one process, or the processes and machines that ``torchrun`` started."""
+    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    fabric = Fabric(
+        accelerator="auto",
+        devices=local,
+        num_nodes=world // local,
+        strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
+        precision=precision,
+        loggers=TensorBoardLogger(folder, name="", version="tensorboard"),
+    )
+    fabric.launch()
+    return fabric
+
+
+def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCImage:
     """Run a recipe, or go on with it from ``folder/state.safetensors``; returns the averaged model, evaluating.
 
-    Writes that state every ``save_every`` seconds and a line of numbers to ``folder/log.jsonl`` every 50 steps.
+    Writes that state and a grid of pictures every ``save_every`` seconds, and means of the losses every 50 steps, to
+    ``folder/log.jsonl`` and for TensorBoard. Started by ``torchrun``, the processes share each batch.
     """
-    fabric = fabric or Fabric(accelerator="auto", devices=1, precision=recipe.precision)
-    fabric.seed_everything(recipe.seed, verbose=False)
     folder.mkdir(parents=True, exist_ok=True)
+    fabric = start(recipe.precision, folder)
+    fabric.seed_everything(recipe.seed, verbose=False)
     pictures, _ = split(find_pictures(recipe.data.sources), recipe.data.holdout)
     model = GLCImage(recipe.model)
     if recipe.start is not None:
@@ -104,9 +134,11 @@ def train(recipe: Recipe, folder: Path, fabric: Fabric | None = None, save_every
     facts = {"stage": 0, "step": 0, "seconds": 0.0, "images": 0}
     if state.exists():
         facts = load_facts(state)
+        if facts["recipe"] != recipe.identity(facts["stage"] + (facts["step"] > 0)):
+            raise TrainingError(f"{state} is of another recipe; train into another folder, or delete it to start over")
         load_state(state, {"model": model, "average": average}, {})
     for number in range(facts["stage"], len(recipe.stages)):
-        facts["stage"] = number
+        facts.update(stage=number, recipe=recipe.identity(number + 1))
         run_stage(fabric, recipe, model, average, pictures, folder, facts, save_every)
         facts.update(stage=number + 1, step=0, seconds=0.0)
         if fabric.is_global_zero:
@@ -123,36 +155,40 @@ def run_stage(fabric, recipe: Recipe, model, average, pictures, folder: Path, fa
 
     module = StageModule(model, stage).train().to(memory_format=torch.channels_last)
     weights = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.01)
-    modules = {"model": model, "average": average, "losses": module.losses}
-    optimizers = {"optimizer": optimizer}
+    optimizer = create_optimizer_v2(weights, stage.optimizer.name, stage.lr, **stage.optimizer.args)
+    modules, optimizers = {"model": model, "average": average, "losses": module.losses}, {"optimizer": optimizer}
+    engine, optimizer = fabric.setup(module, optimizer)
+    average.to(fabric.device)
     gan = judge = None
     if "gan" in stage.losses:
-        gan = registry.build("loss", {"name": "gan", "args": stage.losses["gan"].args}).train()
-        judge = torch.optim.AdamW(gan.parameters(), lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0)
-        modules["gan"], optimizers["judge"] = gan, judge
-    if facts["step"]:
-        load_state(state, modules, optimizers)
-    engine, optimizer = fabric.setup(module, optimizer)
-    if gan is not None:
-        gan, judge = fabric.setup(gan, judge)
+        modules["gan"] = registry.build("loss", {"name": "gan", "args": stage.losses["gan"].args}).train()
+        optimizers["judge"] = torch.optim.AdamW(
+            modules["gan"].parameters(), lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0
+        )
+        gan, judge = fabric.setup(modules["gan"], optimizers["judge"])
         gan.mark_forward_method("discriminator_loss")
+    if facts["step"]:  # after the engine has put everything on its device
+        load_state(state, modules, optimizers)
 
     loader = batches(fabric, recipe, stage, pictures, model.levels, facts)
+    window = Window()
     started = time.monotonic() - facts["seconds"]
     saved = time.monotonic()
     with Progress(*COLUMNS, disable=not fabric.is_global_zero, transient=True) as bar:
         task = bar.add_task(stage.name, total=1.0)
         for step, (pixels, quality) in enumerate(loader, facts["step"]):
             progress = step / stage.steps
-            if stage.minutes:
-                progress = max(progress, (time.monotonic() - started) / 60 / stage.minutes)
+            if stage.minutes:  # one clock for all processes, or some would wait for ever
+                progress = fabric.broadcast(max(progress, (time.monotonic() - started) / 60 / stage.minutes))
             if progress >= 1:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = stage.lr * schedule(step, progress, stage.warmup)
 
             x = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+            if stage.all_levels:
+                quality = torch.arange(model.levels, device=x.device).repeat(len(x)).float()
+                x = x.repeat_interleave(model.levels, 0)
             out, terms = engine(x, quality)
             total = sum(stage.losses[name].weight * term for name, term in terms.items())
             if gan is not None and step >= stage.gan_start:
@@ -161,44 +197,68 @@ def run_stage(fabric, recipe: Recipe, model, average, pictures, folder: Path, fa
                 terms["gan_weight"] = adaptive_weight(module, gan, out, terms, stage)
                 total = total + stage.losses["gan"].weight * terms["gan_weight"] * terms["gan"]
                 gan.requires_grad_(True)
-            numbers = {name: round(float(term.detach()), 5) for name, term in terms.items()}
             if not torch.isfinite(total):
+                values = {name: float(term.detach()) for name, term in terms.items()}
                 raise TrainingError(
-                    f"stage {stage.name!r}, step {step}: the loss is {float(total.detach())} ({numbers})"
+                    f"stage {stage.name!r}, step {step}: the loss is {float(total.detach())} ({values})"
                 )
             optimizer.zero_grad()
             fabric.backward(total)
-            numbers["grad_norm"] = round(float(nn.utils.clip_grad_norm_(weights, stage.clip)), 5)
+            terms["grad_norm"] = nn.utils.clip_grad_norm_(weights, stage.clip)
             optimizer.step()
             if "gan_weight" in terms:
-                judgement = gan.discriminator_loss(out)
+                terms["discriminator"] = gan.discriminator_loss(out)
                 judge.zero_grad()
-                fabric.backward(judgement)
+                fabric.backward(terms["discriminator"])
                 judge.step()
-                numbers["discriminator"] = round(float(judgement.detach()), 5)
             # young averages forget faster, or the weights that a stage began with would linger in a short one
             average.multi_avg_fn = get_ema_multi_avg_fn(min(stage.ema, (1 + step) / (10 + step)))
             average.update_parameters(model)
 
             facts["images"] += stage.batch
             if "likelihoods" in out:
-                numbers["bpp"] = round(float(bpp_estimate(out["likelihoods"], stage.crop**2).detach().mean()), 5)
+                terms["bpp"] = bpp_estimate(out["likelihoods"], stage.crop**2).mean()
+            window.add(terms, out)
             seconds = time.monotonic() - started
-            bar.update(task, completed=progress, description=f"{stage.name} {step}: {float(total.detach()):.4f}")
-            if step % 50 == 0 and fabric.is_global_zero:
-                line = {"stage": stage.name, "step": step, "seconds": round(seconds, 1), "images": facts["images"]}
-                with (folder / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(line | numbers) + "\n")
+            numbers = window.numbers(stage.batch)
+            said = " ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+            bar.update(task, completed=progress, description=f"{stage.name} {step}: {said}")
+            if window.steps == LOG_EVERY or step == stage.steps - 1:
+                if fabric.is_global_zero:
+                    where = {"stage": stage.name, "step": step, "seconds": seconds, "images": facts["images"]}
+                    write_log(fabric, folder, where, numbers)
+                collapse = window.collapsed(stage.least_codes)
+                if collapse and step >= stage.warmup and window.steps == LOG_EVERY:
+                    raise TrainingError(f"stage {stage.name!r}, step {step}: {collapse} in {LOG_EVERY} steps")
+                window.clear()
             if time.monotonic() - saved > save_every and fabric.is_global_zero:
                 facts.update(step=step + 1, seconds=seconds)
                 save_state(state, modules, optimizers, facts)
+                if "x_hat" in out:
+                    write_samples(fabric, out, stage.name, facts["images"])
                 saved = time.monotonic()
+
+
+def write_log(fabric: Fabric, folder: Path, where: dict, numbers: dict[str, float]) -> None:
+    """A line of ``log.jsonl``, and the scalars of TensorBoard against images seen."""
+    numbers = {name: round(value, 5) for name, value in numbers.items()}
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps({**where, "seconds": round(where["seconds"], 1), **numbers}) + "\n")
+    fabric.log_dict({f"{where['stage']}/{name}": value for name, value in numbers.items()}, step=where["images"])
+
+
+def write_samples(fabric: Fabric, out: dict, stage: str, images: int) -> None:
+    """Up to eight pictures of the batch over their reconstructions."""
+    pairs = torch.cat([out["x"][:8], out["x_hat"][:8].detach().float().clamp(0, 1)]).cpu()
+    fabric.logger.experiment.add_image(f"{stage}/x_over_x_hat", make_grid(pairs, len(pairs) // 2), images)
 
 
 def batches(fabric, recipe: Recipe, stage: Stage, pictures, levels: int, facts: dict) -> DataLoader:
     """Batches from step ``facts["step"]`` on, this process's share of each: sample numbers follow from the step."""
     data = Crops(pictures, stage.crop, recipe.data.scales, levels, recipe.seed + facts["stage"])
-    share = stage.batch // fabric.world_size
+    share, rest = divmod(stage.batch, fabric.world_size)
+    if rest:
+        raise ValueError(f"stage {stage.name!r}: a batch of {stage.batch} cannot be shared by {fabric.world_size}")
     steps = range(facts["step"], stage.steps)
     numbers = [s * stage.batch + fabric.global_rank * share + i for s in steps for i in range(share)]
     return fabric.setup_dataloaders(DataLoader(data, share, sampler=numbers), use_distributed_sampler=False)

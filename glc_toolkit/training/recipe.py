@@ -1,5 +1,7 @@
 """What a training recipe may say, checked before anything runs."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,13 @@ class Data(Strict):
     scales: tuple[float, float] = (0.5, 1.0)
 
 
+class Optimizer(Strict):
+    """Any optimizer of timm, by its name there; ``lr`` is the stage's."""
+
+    name: str = "adamw"
+    args: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": 0.01}
+
+
 class Stage(Strict):
     """A stretch of training with one objective."""
 
@@ -35,10 +44,14 @@ class Stage(Strict):
     batch: int = Field(16, gt=0)
     crop: int = Field(128, gt=0)
     lr: float = Field(2e-4, gt=0)
+    optimizer: Optimizer = Optimizer()
     warmup: int = 200
     ema: float = Field(0.999, ge=0, lt=1)
     clip: float = 1.0
     gan_start: int = 0
+    all_levels: bool = False  #: code each picture at every quality level, not at one drawn for it
+    checkpointing: bool = False  #: recompute activations of residual blocks in the backward pass, for less memory
+    least_codes: int = 3  #: fewer codes of a codebook in use over 50 steps stop the run
     losses: dict[str, Term]
 
 
@@ -54,6 +67,22 @@ class Recipe(Strict):
     precision: str = "bf16-mixed"
     rate: float | None = None  #: bpp that ``quality=None`` means, found on the held-out pictures
     card: str = ""  #: what the model card says besides the numbers
+
+    def identity(self, stages: int) -> str:
+        """A hash of what a run depends on up to the end of its first ``stages`` stages, but for their length."""
+        begun = self.model_copy(update={"stages": self.stages[:stages]})
+        kept = begun.model_dump(exclude={"card": True, "rate": True, "stages": {"__all__": {"steps", "minutes"}}})
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    def within(self, minutes: float) -> "Recipe":
+        """The same recipe with the minutes of its stages scaled to a total; each stage has to say its own."""
+        if without := [stage.name for stage in self.stages if stage.minutes is None]:
+            raise ValueError(
+                f"a time budget is shared by the stages' minutes, which {', '.join(without)} does not give"
+            )
+        scale = minutes / sum(stage.minutes for stage in self.stages)
+        stages = [stage.model_copy(update={"minutes": stage.minutes * scale}) for stage in self.stages]
+        return self.model_copy(update={"stages": stages})
 
     @classmethod
     def read(cls, path: str | Path) -> "Recipe":

@@ -1,6 +1,7 @@
 """From a recipe to a zoo folder: train, find the quality of the promised rate, measure, write the card."""
 
 import math
+import os
 import time
 from pathlib import Path
 
@@ -17,15 +18,22 @@ from glc_toolkit.training.recipe import Recipe
 LARGEST = 768  # longer sides of validation pictures are cut to this
 
 
-def run(recipe_file: Path, out: Path | None = None, smoke: bool = False) -> str:
-    """Train by a recipe and export; returns a line that says what came of it."""
+def run(recipe_file: Path, out: Path | None = None, smoke: bool = False, minutes: float | None = None) -> str:
+    """Train by a recipe and export; returns a line that says what came of it.
+
+    ``minutes`` is a budget that the stages share. Of several processes the first exports, the others return at once.
+    """
     recipe = Recipe.read(recipe_file)
+    if minutes is not None:
+        recipe = recipe.within(minutes)
     out = out or Path("runs") / recipe.name
     if smoke:
         for stage in recipe.stages:
             stage.steps, stage.batch, stage.warmup = 2, 2, 1
     started = time.monotonic()
     model = train(recipe, out)
+    if int(os.environ.get("RANK", 0)) > 0:
+        return ""
     folder = export(model, recipe, out / recipe.name)
     return f"{folder}: {zoo.info(folder)['bytes']:,} bytes, {time.monotonic() - started:.0f} s"
 
@@ -33,16 +41,15 @@ def run(recipe_file: Path, out: Path | None = None, smoke: bool = False) -> str:
 def export(model: GLCImage, recipe: Recipe, folder: Path) -> Path:
     """Write a trained model as a zoo folder, checked by loading it, its card filled with held-out numbers."""
     _, held_out = split(find_pictures(recipe.data.sources), recipe.data.holdout)
-    pictures = [centre(decode(data)) for _, data in held_out] or [
-        centre(decode(find_pictures(recipe.data.sources)[0][1]))
-    ]
+    pictures = [centre(decode(data)) for _, data in held_out or find_pictures(recipe.data.sources)[:8]]
     model.update(force=True)
     if recipe.rate is not None:
         model.config = {**model.config, "default_quality": quality_for(model, pictures, recipe.rate)}
     zoo.save(model, folder, recipe.name)
     model = zoo.load(folder)
     table = [validate(model, pictures, level) for level in (*range(model.levels), None)]
-    (folder / zoo.CARD).write_text(card(recipe, model, table, len(pictures)))
+    measured_on = f"{'Held-out' if held_out else 'Training'} pictures ({len(pictures)})"
+    (folder / zoo.CARD).write_text(card(recipe, model, table, measured_on))
     zoo.write_sums(folder)
     zoo.load(folder)
     return folder
@@ -85,7 +92,7 @@ def validate(model: GLCImage, pictures: list[Tensor], quality: float | None) -> 
     return {"quality": level, **{key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}}
 
 
-def card(recipe: Recipe, model: GLCImage, table: list[dict], count: int) -> str:
+def card(recipe: Recipe, model: GLCImage, table: list[dict], measured_on: str) -> str:
     """The model card."""
     head = list(table[0])
     lines = [
@@ -96,7 +103,7 @@ def card(recipe: Recipe, model: GLCImage, table: list[dict], count: int) -> str:
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters. "
         f"`quality=None` is level {model.default_quality:g}.",
         "",
-        f"Held-out pictures ({count}), mean, bytes of the real file:",
+        f"{measured_on}, mean, bytes of the real file:",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),

@@ -17,7 +17,7 @@ def save_state(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, 
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
     for name, optimizer in optimizers.items():
         for i, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"{name}/{i}/{key}": value for key, value in state.items()}
+            tensors |= {f"{name}/{i}/{key}": torch.as_tensor(value) for key, value in state.items()}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"facts": json.dumps(facts)})

@@ -12,6 +12,7 @@ import torch
 import yaml
 from PIL import Image
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from glc_toolkit import zoo
 from glc_toolkit.conformance import tiny
@@ -123,6 +124,103 @@ def test_a_run_can_start_from_a_zoo_model(recipe, tiny_folder, tiny_model, tmp_p
     for key, value in train(started, tmp_path / "out").state_dict().items():
         if key != "_extra_state":
             assert torch.equal(value, expected[key]), key
+
+
+def test_a_run_of_another_recipe_is_not_resumed(recipe, tmp_path):
+    recipe["stages"] = recipe["stages"][1:2]
+    train(Recipe.model_validate(recipe), tmp_path / "out")
+    recipe["stages"][0]["steps"] = 5  # longer is the same recipe
+    train(Recipe.model_validate(recipe), tmp_path / "out")
+    recipe["stages"][0]["lr"] = 1e-3
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(Recipe.model_validate(recipe), tmp_path / "out")
+
+
+DISTRIBUTED = """
+import sys
+from pathlib import Path
+from glc_toolkit.training.loop import train
+from glc_toolkit.training.recipe import Recipe
+train(Recipe.read(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_two_processes_take_the_steps_of_one(recipe, tmp_path):
+    """Gradients are averaged: plain SGD on shared batches moves the weights as one process does."""
+    stage = recipe["stages"][2]
+    stage.update(steps=2, batch=4, optimizer={"name": "sgd", "args": {}}, lr=0.1, losses={"l1": {}, "codebook": {}})
+    stage["losses"]["rate"] = {"args": {"lmbda": [4, 2, 1]}}
+    recipe["stages"] = [stage]
+    file = write(recipe, tmp_path / "recipe.yaml")
+    one = train(Recipe.read(file), tmp_path / "one").state_dict()
+    script = tmp_path / "script.py"
+    script.write_text(DISTRIBUTED)
+    torchrun = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    done = subprocess.run([*torchrun, script, file, tmp_path / "two"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    start = GLCImage(recipe["model"]).state_dict()
+    two = load_file(tmp_path / "two" / "state.safetensors")
+    for key, value in one.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(two[f"average/module.{key}"], value.float(), rtol=1e-4, atol=3e-5, msg=key)
+    moved = [k for k, v in one.items() if v.is_floating_point() and not torch.equal(v.float(), start[k].float())]
+    assert len(moved) > 50
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "nmuon"])
+def test_gradient_checkpointing_changes_nothing(recipe, tmp_path, optimizer):
+    recipe["stages"] = recipe["stages"][2:]
+    recipe["stages"][0]["optimizer"] = {"name": optimizer, "args": {}}
+    del recipe["stages"][0]["losses"]["gan"]
+    plain = train(Recipe.model_validate(recipe), tmp_path / "plain").state_dict()
+    recipe["stages"][0]["checkpointing"] = True
+    for key, value in train(Recipe.model_validate(recipe), tmp_path / "checkpointed").state_dict().items():
+        torch.testing.assert_close(value, plain[key], rtol=1e-4, atol=3e-5, msg=key)
+
+
+def test_each_picture_at_all_levels(recipe, tmp_path):
+    recipe["stages"] = recipe["stages"][2:]
+    recipe["stages"][0]["all_levels"] = True
+    seen = []
+
+    class Watched(StageModule):
+        def forward(self, x, quality):
+            seen.append((x, quality))
+            return super().forward(x, quality)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glc_toolkit.training.loop.StageModule", Watched)
+        train(Recipe.model_validate(recipe), tmp_path / "out")
+    x, quality = seen[0]
+    assert quality.tolist() == [0, 1, 2, 0, 1, 2]
+    assert torch.equal(x[0], x[2]) and not torch.equal(x[2], x[3])
+
+
+def test_a_collapsed_codebook_stops_the_run(recipe, tmp_path):
+    recipe["stages"][0].update(steps=60, least_codes=65)  # of 64
+    with pytest.raises(TrainingError, match=r"step 49: the codebook of the backbone has collapsed: \d+ of its codes"):
+        train(Recipe.model_validate(recipe), tmp_path / "out")
+
+
+def test_a_budget_is_shared_by_the_stages(recipe):
+    for stage, minutes in zip(recipe["stages"], (10, 5, 25), strict=True):
+        stage["minutes"] = minutes
+    whole = Recipe.model_validate(recipe)
+    short = whole.within(8)
+    assert [stage.minutes for stage in short.stages] == [2, 1, 5]
+    assert short.identity(3) == whole.identity(3)
+    with pytest.raises(ValueError, match="II does not give"):
+        recipe["stages"][1]["minutes"] = None
+        Recipe.model_validate(recipe).within(8)
+
+
+def test_progress_can_be_seen_in_tensorboard(recipe, tmp_path):
+    train(Recipe.model_validate(recipe), tmp_path / "out", save_every=0.0)
+    events = b"".join(f.read_bytes() for f in (tmp_path / "out" / "tensorboard").glob("events.*"))
+    for tag in (b"III/lpips", b"III/bpp", b"I/codes_used", b"III/x_over_x_hat"):
+        assert tag in events
+    line = json.loads((tmp_path / "out" / "log.jsonl").read_text().splitlines()[-1])
+    assert line["images/s"] > 0 and line["images"] == 18
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
