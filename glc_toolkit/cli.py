@@ -1,9 +1,12 @@
 """The ``glc`` command. Everything heavy is imported inside the commands, so that help answers at once."""
 
 import json
+import math
 import os
+import re
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,6 +19,17 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print the result
 model_option = click.option(
     "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name."
 )
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(0),
+    help="Refuse pictures of more pixels, padding included; 0 for no limit. Default: 33554432.",
+)
+
+
+class Misuse(click.ClickException):
+    """A mistake in the arguments that click cannot know."""
+
+    exit_code = 2
 
 
 class Commands(click.Group):
@@ -26,16 +40,25 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except (ValueError, OSError, registry.PluginError) as error:
-            raise click.ClickException(_one_line(error)) from None
         except Exception as error:
-            if type(error).__module__.startswith("glc_toolkit."):
+            if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))):
+                raise click.ClickException("there is not enough memory for a picture or batch of this size") from None
+            if isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("glc_toolkit."):
                 raise click.ClickException(_one_line(error)) from None
             raise
 
 
+OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory")  # PyTorch's words, by device
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _finite(ctx, param, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,16 +73,36 @@ def cli():
 @model_option
 @click.option("-q", "--quality", type=float, help="Level, 0 the smallest file; fractions lie in between.")
 @click.option(
-    "--target-bpp", type=click.FloatRange(0, min_open=True), help="The best quality within so many bits a pixel."
+    "--target-bpp",
+    type=click.FloatRange(0, min_open=True),
+    callback=_finite,
+    help="The best quality within so many bits a pixel.",
 )
 @click.option("--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes.")
+@max_pixels_option
 @as_json
-def encode(source, target, model, quality, target_bpp, max_bytes, as_json):
+def encode(source, target, model, quality, target_bpp, max_bytes, max_pixels, as_json):
     """Compress the picture SOURCE to the GLC file TARGET."""
-    from glc_toolkit import api
+    if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
+        raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
+    _refuse_same(source, target)
+    from glc_toolkit import api, io, zoo
 
-    data = api.encode(source, model=model, quality=quality, target_bpp=target_bpp, max_bytes=max_bytes)
-    _write(target, data)
+    loaded = zoo.load(model)
+    _check_quality(loaded, quality)
+    with _bar() as bar:
+        task = bar.add_task("search", total=1.0, visible=target_bpp is not None or max_bytes is not None)
+        data = api.encode(
+            source,
+            model=loaded,
+            quality=quality,
+            target_bpp=target_bpp,
+            max_bytes=max_bytes,
+            max_pixels=max_pixels,
+            progress=lambda share: bar.update(task, completed=share),
+        )
+    with io.replacing(target) as partial:
+        partial.write_bytes(data)
     facts = api.bitstream.parse(data)
     bpp = 8 * len(data) / (facts.width * facts.height)
     _show(
@@ -72,22 +115,25 @@ def encode(source, target, model, quality, target_bpp, max_bytes, as_json):
 @click.argument("target", type=ANY)
 @click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
 @click.option("--preview", is_flag=True, help="Decode the side information alone: a rough picture, fast.")
-def decode(source, target, model, preview):
+@max_pixels_option
+def decode(source, target, model, preview, max_pixels):
     """Decompress the GLC file SOURCE to the picture TARGET, in the format of its name."""
+    _refuse_same(source, target)
     from glc_toolkit import api, io
 
-    io.save(api.decode(source.read_bytes(), model=model, preview=preview), target)
+    io.save(api.decode(api.bitstream.read(source), model=model, preview=preview, max_pixels=max_pixels), target)
 
 
 @cli.command()
 @click.argument("source", type=FILE)
 @click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
+@max_pixels_option
 @as_json
-def info(source, model, as_json):
+def info(source, model, max_pixels, as_json):
     """What is in a GLC file, and where every byte of it goes."""
     from glc_toolkit import api
 
-    facts = api.info(source.read_bytes(), model=model)
+    facts = api.info(api.bitstream.read(source), model=model, max_pixels=max_pixels)
     if as_json:
         return _show(facts, True, "")
     for key, value in facts.items():
@@ -109,19 +155,21 @@ def eval_(folder, model, quality, metrics, as_json):
     from glc_toolkit.evaluation import evaluate as e
 
     loaded = zoo.load(model)
+    _check_quality(loaded, *quality)
+    if unknown := set(metrics) - set(registry.names("metric")):
+        raise Misuse(f"no metric {', '.join(sorted(unknown))}; there are: {', '.join(registry.names('metric'))}")
     pictures = e.find(folder)
     results = []
-    for level in quality or (None,):
-        rows = []
-        for row in _progress(
-            e.evaluate(pictures, *e.glc_codec(loaded, level), metrics or e.METRICS), len(pictures), as_json
-        ):
-            rows.append(row)
-        results.append({"model": model, "quality": level, "mean": e.summary(rows), "images": rows})
+    with _bar() as bar:
+        for level in quality or (None,):
+            name = "quality " + ("default" if level is None else f"{level:g}")
+            measured = e.evaluate(pictures, *e.glc_codec(loaded, level), metrics or e.METRICS)
+            rows = list(bar.track(measured, total=len(pictures), description=name))
+            results.append({"model": model, "quality": level, "mean": e.summary(rows), "images": rows})
     if as_json:
         return _show(results, True, "")
     table = [{"quality": "default" if r["quality"] is None else r["quality"], **r["mean"]} for r in results]
-    _table(f"{model} on {len(pictures)} pictures, mean", table)
+    _table(f"{model} on {len(pictures)} pictures, mean", table, [row for r in results for row in r["images"]])
 
 
 @cli.command()
@@ -131,12 +179,15 @@ def eval_(folder, model, quality, metrics, as_json):
 @as_json
 def demo(picture, out, model, as_json):
     """One photograph through the codec, AVIF and JPEG: a table and a side-by-side picture."""
+    _refuse_same(picture, out / f"{picture.stem}.glc")
+    from glc_toolkit.evaluation.demo import RIVALS
     from glc_toolkit.evaluation.demo import demo as run
 
-    rows = run(picture, out, model)
+    with _bar() as bar:
+        rows = list(bar.track(run(picture, out, model), total=1 + len(RIVALS), description="demo"))
     if as_json:
         return _show(rows, True, "")
-    _table(picture.name, rows)
+    _table(picture.name, rows, rows)
     click.echo(f"{out / picture.stem}.glc, {out / picture.stem}-glc.png, {out / picture.stem}-comparison.png")
 
 
@@ -144,13 +195,27 @@ def demo(picture, out, model, as_json):
 @click.argument("recipe", type=FILE)
 @click.option("-o", "--out", type=ANY, help="Folder of the run; started anew or resumed. Default: runs/NAME.")
 @click.option("--smoke", is_flag=True, help="Two steps of each stage on small crops, to see that a recipe runs.")
-def train(recipe, out, smoke):
+@click.option(
+    "--time-budget", type=click.FloatRange(0, min_open=True), help="Minutes of training, shared by the stages."
+)
+def train(recipe, out, smoke, time_budget):
     """Train a model by RECIPE (YAML), or go on with a run that was stopped; ends with a zoo folder in OUT."""
     try:
+        import yaml
+        from pydantic import ValidationError
+
+        from glc_toolkit.training.recipe import Recipe
         from glc_toolkit.training.run import run
     except ModuleNotFoundError as error:
         raise click.ClickException(f"training needs {error.name}: pip install 'glc-toolkit[train]'") from None
-    click.echo(run(recipe, out, smoke))
+    try:
+        Recipe.read(recipe)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
+        raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{recipe} is no YAML: {_one_line(error)}") from None
+    click.echo(run(recipe, out, smoke, time_budget))
 
 
 @cli.group("zoo")
@@ -189,6 +254,27 @@ def zoo_verify(models):
         click.echo(f"{model}: ok")
 
 
+@zoo_.command("import")
+@click.argument("source", type=FILE)
+@click.option("--as", "kind", required=True, help="What SOURCE is: glc-image-paper or vqgan-f16-16384.")
+@click.argument("folder", type=ANY)
+@as_json
+def zoo_import(source, kind, folder, as_json):
+    """Make the model FOLDER of the published checkpoint SOURCE, a PyTorch file. No code in it is run."""
+    from glc_toolkit import official
+
+    if kind not in official.ORIGINS:
+        raise Misuse(f"--as is one of {', '.join(official.ORIGINS)}, not {kind!r}")
+    with _bar() as bar:
+        bar.add_task("import", total=None)
+        facts = official.import_file(source, kind, folder)
+    lines = [f"{folder}: {facts['parameters']:,} parameters"]
+    if facts["apart"]:
+        lines.append(f"{folder / official.PREDICTIONS}: {len(facts['apart'])} tensors that only training needs")
+    lines += [f"skipped: {name}" for name in facts["skipped"]]
+    _show(facts, as_json, "\n".join(lines))
+
+
 @cli.group()
 def plugins():
     """Components and where they come from."""
@@ -216,41 +302,78 @@ def plugins_check(plugin):
     sys.exit(int(pytest.main(["--pyargs", "glc_toolkit.conformance", "-q", "-p", "no:cacheprovider"])))
 
 
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _refuse_same(source: Path, target: Path) -> None:
+    if target.exists() and target.samefile(source):
+        raise Misuse(f"{target} is the file to read; give another one to write")
+
+
+def _check_quality(model, *levels: float | None) -> None:
+    for level in levels:
+        try:
+            model.quality_code(level)
+        except ValueError as error:
+            raise Misuse(_one_line(error)) from None
 
 
 def _show(value, as_json: bool, text: str) -> None:
-    click.echo(json.dumps(value, indent=2) if as_json else text)
+    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False) if as_json else text)
 
 
-def _progress(rows, total: int, quiet: bool):
+def _plain(value):
+    """What JSON can say: null for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def _bar():
+    """A progress bar in the look of training, on a terminal only and apart from the result."""
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    return track(rows, total=total, description="", console=Console(stderr=True), disable=quiet)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        yield bar
 
 
-def _table(title: str, rows: list[dict]) -> None:
+def _table(title: str, rows: list[dict], measured: list[dict]) -> None:
+    """Print ``rows``, with a note where a metric of ``measured`` has no value."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
+    from glc_toolkit.evaluation.evaluate import NO_VALUE
+
+    def cell(value) -> str:
+        if isinstance(value, float):
+            return "-" if math.isnan(value) else f"{value:.4f}"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    incomplete = any(isinstance(v, float) and math.isnan(v) for row in measured for v in row.values())
+    table = Table(title=title, caption=NO_VALUE if incomplete else None)
     for key in rows[0]:
         table.add_column(key.replace("_", " "), justify="left" if isinstance(rows[0][key], str) else "right")
     for row in rows:
-        table.add_row(
-            *(f"{v:.4f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in row.values())
-        )
+        table.add_row(*map(cell, row.values()))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")  # raised by compressai's imports
-    registry.manager().hook.glc_commands(cli=cli)
+    warnings.filterwarnings("ignore", message="Image size")  # Pillow's, of large pictures: we have a limit
+    try:
+        add_plugin_commands()
+    except registry.PluginError as error:  # in strict mode
+        sys.exit(f"Error: {_one_line(error)}")
     cli()
+
+
+def add_plugin_commands() -> None:
+    """Let plugins add theirs one by one, so that a broken plugin takes no other command away."""
+    for hook in registry.manager().hook.glc_commands.get_hookimpls():
+        try:
+            hook.function(*(cli for _ in hook.argnames))
+        except Exception as error:
+            registry._complain(hook.plugin_name, error)

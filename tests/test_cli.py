@@ -1,15 +1,20 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from glc_toolkit.cli import cli
+from glc_toolkit import api, hookimpl, io, registry
+from glc_toolkit.bitstream import ImageStream
+from glc_toolkit.cli import _bar, cli, main
 from tests.conftest import ROOT
 
 GLC = Path(sys.executable).with_name("glc")
@@ -58,34 +63,124 @@ def test_encode_info_decode(picture, tmp_path, model):
         (["decode", "{broken}", "{out}.png"], 1, "this is no GLC file"),
         (["info", "{broken}"], 1, "this is no GLC file"),
         (["encode", "{picture}", "{out}", "-m", "nowhere"], 1, "no model 'nowhere'"),
-        (["encode", "{picture}", "{out}", "-q", "99"], 1, "quality has to be between"),
-        (["encode", "{picture}", "{out}", "-q", "1", "--max-bytes", "9"], 1, "not several"),
+        (["encode", "{picture}", "{out}", "-q", "99"], 2, "quality has to be between"),
+        (["encode", "{picture}", "{out}", "-q", "nan"], 2, "quality has to be between"),
+        (["encode", "{picture}", "{out}", "-q", "1", "--max-bytes", "9"], 2, "not several"),
+        (["encode", "{picture}", "{out}", "--target-bpp", "1", "--max-bytes", "9"], 2, "not several"),
         (["encode", "{picture}", "{out}", "--max-bytes", "9"], 1, "over the budget"),
-        (["encode", "{picture}", "/nonexistent/x.glc"], 1, "No such file"),
+        (["encode", "{picture}", "{out}", "--max-pixels", "100"], 1, "noise.png: 56 x 40 pixels, 4096 with padding"),
+        (["encode", "{picture}", "/nonexistent/x.glc"], 1, "cannot write /nonexistent/x.glc: No such file"),
+        (["encode", "{picture}", "{picture}"], 2, "noise.png is the file to read"),
+        (["encode", "{picture}", "{link}"], 2, "link is the file to read"),
+        (["decode", "{broken}", "{broken}"], 2, "broken.glc is the file to read"),
+        (["decode", "{line}", "{out}.png"], 1, "67108864 x 1 pixels, 4294967296 with padding"),
+        (["info", "{line}"], 1, "67108864 x 1 pixels, 4294967296 with padding"),
+        (["decode", "{hole}", "{out}.png"], 1, "hole is no GLC file: it has more than"),
+        (["info", "{hole}"], 1, "hole is no GLC file: it has more than"),
         (["encode", "missing.png", "{out}"], 2, "does not exist"),
         (["encode", "{picture}"], 2, "Missing argument"),
         (["encode", "{picture}", "{out}", "--max-bytes", "0"], 2, "x>=1"),
+        (["encode", "{picture}", "{out}", "--target-bpp", "0"], 2, "x>0"),
+        (["encode", "{picture}", "{out}", "--target-bpp", "-1"], 2, "x>0"),
+        (["encode", "{picture}", "{out}", "--target-bpp", "inf"], 2, "inf is not a finite number"),
+        (["encode", "{picture}", "{out}", "--target-bpp", "nan"], 2, "nan is not a finite number"),
         (["nonsense"], 2, "No such command"),
         (["plugins", "check", "nowhere"], 1, "no plugin 'nowhere'"),
         (["eval", "{empty}"], 1, "no pictures in"),
+        (["eval", "{picture}", "-q", "99"], 2, "quality has to be between"),
+        (["eval", "{picture}", "--metric", "beauty"], 2, "no metric beauty; there are: dists"),
         (["zoo", "info", "nowhere"], 1, "no model"),
     ],
 )
 def test_mistakes_are_one_line_and_an_exit_code(arguments, code, message, picture, tmp_path, model):
+    before = picture.read_bytes()
     (tmp_path / "broken.glc").write_bytes(b"no picture, no stream")
+    (tmp_path / "line").write_bytes(ImageStream(model.fingerprint(), 0, 2**26, 1, b"").to_bytes())
+    (tmp_path / "link").symlink_to(picture)
     (tmp_path / "empty").mkdir()
-    places = {
-        "picture": picture,
-        "broken": tmp_path / "broken.glc",
-        "out": tmp_path / "out",
-        "empty": tmp_path / "empty",
-    }
-    output = glc(*(a.format(**places) for a in arguments), code=code)
+    with (tmp_path / "hole").open("wb") as file:
+        file.truncate(2**40)
+    names = {path.stem: path for path in tmp_path.iterdir()} | {"picture": picture, "out": tmp_path / "out"}
+    output = glc(*(a.format(**names) for a in arguments), code=code)
     assert message in output
     assert "Traceback" not in output
-    assert not (tmp_path / "out").exists()
-    if code == 1:
+    assert not list(tmp_path.glob("out*")) and picture.read_bytes() == before
+    if code == 1 or not output.startswith("Usage:"):
         assert len(output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "recipe, message",
+    [
+        ("name: [", "recipe.yaml is no YAML: .*line 1"),
+        ("\x00", "recipe.yaml is no YAML: "),
+        ("", "recipe.yaml: the whole: Input should be"),
+        (
+            "name: x\nmodel: {}\nstages: []\ndata: {sources: [], holdout: -1}",
+            "recipe.yaml: data.holdout: .* equal to 0",
+        ),
+        ("name: x\nmodel: {}\nstages: []", "recipe.yaml: data: Field required"),
+        (
+            "name: x\nmodel: {}\nstages: []\ndata: {sources: [DATA]}",
+            "noise.png is no whole tar file",
+        ),
+    ],
+)
+def test_mistakes_in_a_recipe_name_file_and_field(recipe, message, picture, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("DATA", str(picture)))
+    output = glc("train", tmp_path / "recipe.yaml", "-o", tmp_path / "run", code=1)
+    assert re.search(message, output) and len(output.strip().splitlines()) == 1
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB."),
+]
+
+
+@pytest.mark.parametrize("error", [*OUT_OF_MEMORY, RuntimeError("a fault of ours")], ids=repr)
+def test_want_of_memory_is_one_line_and_a_fault_is_none(error, picture, tmp_path, monkeypatch, model):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(api, "encode", fail)
+    result = CliRunner().invoke(cli, ["encode", str(picture), str(tmp_path / "out")])
+    if error in OUT_OF_MEMORY:
+        assert result.output == "Error: there is not enough memory for a picture or batch of this size\n"
+    else:
+        assert result.exception is error
+
+
+def test_a_plugin_that_cannot_add_its_commands_stops_no_other(monkeypatch, capsys):
+    plugin = types.SimpleNamespace(glc_commands=hookimpl(lambda cli: 1 / 0))
+    registry.register(plugin, "broken commands")
+    try:
+        monkeypatch.setattr("sys.argv", ["glc", "plugins", "list"])
+        with (
+            pytest.warns(UserWarning, match="'broken commands' is left out: ZeroDivisionError"),
+            pytest.raises(SystemExit),
+        ):
+            main()
+        assert "vqgan" in capsys.readouterr().out
+        monkeypatch.setenv(registry.STRICT, "1")
+        with pytest.raises(SystemExit, match=r"^Error: plugin 'broken commands' is left out: .*$"):
+            main()
+    finally:
+        registry.unregister("broken commands")
+
+
+def test_a_bar_is_for_terminals(monkeypatch, picture, tmp_path, model):
+    result = CliRunner().invoke(cli, ["encode", str(picture), str(tmp_path / "out"), "--max-bytes", "500"])
+    assert result.exit_code == 0 and len(result.output.splitlines()) == 1
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with _bar() as bar:
+            bar.add_task("search", total=1.0)
+    assert b"search" in os.read(ours, 10000)
+    os.close(ours)
 
 
 def test_lists():
@@ -94,6 +189,21 @@ def test_lists():
     assert "glc-image-0.03" in json.loads(glc("zoo", "list", "--json"))
     assert "fingerprint" in glc("zoo", "info", "glc-image-0.03")
     assert "glc-image-0.03: ok" in glc("zoo", "verify", "glc-image-0.03")
+
+
+def test_help_tells_the_limit():
+    for command in ("encode", "decode", "info"):
+        assert f"Default: {io.MAX_PIXELS}" in " ".join(glc(command, "-h").split())
+
+
+def test_pictures_too_small_for_a_metric(tmp_path, model):
+    Image.linear_gradient("L").resize((30, 20)).save(tmp_path / "small.png")
+    row = json.loads(glc("eval", tmp_path, "--json"))[0]
+    assert row["mean"]["ms-ssim"] is None and row["images"][0]["lpips-alex"] is None
+    assert row["mean"]["dists"] > 0
+    for output in (glc("eval", tmp_path), glc("demo", tmp_path / "small.png", "-o", tmp_path)):
+        assert " - " in output and "no value" in output
+    assert json.loads(glc("demo", tmp_path / "small.png", "-o", tmp_path, "--json"))[0]["lpips-alex"] is None
 
 
 def test_eval(picture, model):
