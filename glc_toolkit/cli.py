@@ -376,4 +376,4 @@ def add_plugin_commands() -> None:
         try:
             hook.function(*(cli for _ in hook.argnames))
         except Exception as error:
-            registry._complain(hook.plugin_name, error)
+            registry.complain(hook.plugin_name, error)

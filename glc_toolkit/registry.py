@@ -44,14 +44,14 @@ def manager() -> pluggy.PluginManager:
     for entry in entry_points(group=hookspecs.PROJECT):
         if pm.has_plugin(entry.name):
             first = pm.get_plugin(entry.name)
-            _complain(entry.name, PluginError(f"{entry.value} has the name of {first!r}; uninstall one of them"))
+            complain(entry.name, PluginError(f"{entry.value} has the name of {first!r}; uninstall one of them"))
             continue
         # One at a time: pluggy's own loader stops at the first plugin that does not import.
         try:
             pm.register(entry.load(), name=entry.name)
             pm.check_pending()
         except Exception as error:
-            _complain(entry.name, error)
+            complain(entry.name, error)
             if pm.has_plugin(entry.name):
                 pm.unregister(name=entry.name)
     return pm
@@ -85,7 +85,7 @@ def named(hook: str) -> dict[str, tuple[Any, str]]:
         except Exception as error:
             if plugin == BUILTIN:
                 raise
-            _complain(plugin, error)
+            complain(plugin, error)
             continue
         for name, value in values.items():
             if name in found:
@@ -143,7 +143,8 @@ def plugin_of(kind: str, name: str) -> str:
     return components(kind)[name][1]
 
 
-def _complain(plugin: str, error: Exception) -> None:
+def complain(plugin: str, error: Exception) -> None:
+    """Warn that a plugin is left out; in strict mode raise :class:`PluginError`."""
     message = f"plugin {plugin!r} is left out: {type(error).__name__}: {error}"
     if os.environ.get(STRICT) == "1":
         raise PluginError(message) from error
