@@ -204,18 +204,16 @@ def train(recipe, out, smoke, time_budget):
         import yaml
         from pydantic import ValidationError
 
-        from glc_toolkit.training.recipe import Recipe
         from glc_toolkit.training.run import run
     except ModuleNotFoundError as error:
         raise click.ClickException(f"training needs {error.name}: pip install 'glc-toolkit[train]'") from None
     try:
-        Recipe.read(recipe)
+        click.echo(run(recipe, out, smoke, time_budget))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
         raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{recipe} is no YAML: {_one_line(error)}") from None
-    click.echo(run(recipe, out, smoke, time_budget))
 
 
 @cli.group("zoo")

@@ -49,6 +49,13 @@ def test_every_combination_round_trips(backbone, hyper, context):
     round_trip(tiny.model_config(backbone=BACKBONES[backbone], hyper=HYPERS[hyper], context={"name": context}))
 
 
+def test_a_head_at_twice_the_finest_grid():
+    backbone = {"name": "vqgan", "args": {**tiny.MODEL["backbone"]["args"], "head": 16}}
+    round_trip(tiny.model_config(backbone=backbone))
+    with pytest.raises(ValueError, match="even patch, not 3"):
+        registry.build("backbone", {"name": "vqgan", "args": {**backbone["args"], "patch": 3}})
+
+
 def test_training_step_reaches_every_parameter():
     torch.manual_seed(0)
     model = GLCImage(tiny.MODEL).train()
