@@ -1,4 +1,4 @@
-"""glc-toolkit: Generative Latent Coding for images, in parts that can be exchanged.
+"""glc-toolkit: Generative Latent Coding for pictures and videos, in parts that can be exchanged.
 
 Nothing heavy is imported here, so that the command line answers at once; names are resolved when first used.
 """
@@ -8,11 +8,23 @@ from importlib import import_module
 from glc_toolkit.hookspecs import hookimpl
 
 __version__ = "0.1.0"
-__all__ = ["BitstreamError", "ModelFileError", "decode", "encode", "hookimpl", "registry", "zoo"]
+__all__ = [
+    "BitstreamError",
+    "ModelFileError",
+    "decode",
+    "decode_video",
+    "encode",
+    "encode_video",
+    "hookimpl",
+    "registry",
+    "zoo",
+]
 
 _WHERE = {
     "encode": "glc_toolkit.api",
     "decode": "glc_toolkit.api",
+    "encode_video": "glc_toolkit.api",
+    "decode_video": "glc_toolkit.api",
     "BitstreamError": "glc_toolkit.types",
     "ModelFileError": "glc_toolkit.types",
 }

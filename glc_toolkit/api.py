@@ -1,17 +1,20 @@
-"""Pictures to bytes and back, in one call each."""
+"""Pictures and videos to bytes and back, in one call each."""
 
 import math
+import warnings
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 
 import torch
 from PIL import Image
 
-from glc_toolkit import bitstream, io, zoo
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit import bitstream, io, videostream, zoo
+from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError
 
 DEFAULT_MODEL = "glc-image-0.03"
+DEFAULT_VIDEO_MODEL = "glc-video-0.01"
 
 
 def encode(
@@ -41,7 +44,7 @@ def encode(
     for name, value in (("target_bpp", target_bpp), ("max_bytes", max_bytes)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} has to be a positive number, not {value}")
-    model = _loaded(model)
+    model = _loaded(model, GLCImage)
     code = model.quality_code(quality)
     x = io.to_tensor(image, max_pixels, model.downsampling_factor).to(_device(model))
     height, width = x.shape[-2:]
@@ -69,9 +72,9 @@ def encode(
 
 
 def decode(
-    data: bytes, model: str | GLCImage | None = None, preview: bool = False, max_pixels: int | None = None
-) -> Image.Image:
-    """Decompress a GLC file to an RGB picture.
+    data: bytes, model: str | GLCModel | None = None, preview: bool = False, max_pixels: int | None = None
+) -> Image.Image | Iterator[Image.Image]:
+    """Decompress a GLC file to an RGB picture; of a video, to an iterator of them (see :func:`decode_video`).
 
     Args:
         data: the whole file.
@@ -81,13 +84,149 @@ def decode(
 
     Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
     """
+    if bitstream.is_video(data):
+        if preview:
+            raise ValueError("a preview is of a picture, not of a video")
+        return decode_video(data, model, max_pixels=max_pixels)
     stream, model = open_stream(data, model, max_pixels)
     x_hat = model.decode_payload(stream.payload, stream.quality_code, (stream.height, stream.width), preview)
     return io.to_pillow(x_hat)
 
 
-def info(data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None) -> dict:
+def encode_video(
+    frames: Iterable[io.Picture],
+    fps: Fraction | float = 25,
+    model: str | GLCVideo = DEFAULT_VIDEO_MODEL,
+    quality: float | None = None,
+    intra_period: int | None = None,
+    colour: int = 2,
+    max_pixels: int | None = None,
+) -> Iterator[bytes]:
+    """Compress frames, one at a time: yields the header of a GLC video, a record for each frame, and the end.
+
+    Together they are the file; without its end it can be decoded, too, up to the last whole frame.
+
+    Args:
+        frames: anything :func:`glc_toolkit.io.to_tensor` takes, all of one size.
+        fps: frames a second.
+        model: what :func:`glc_toolkit.zoo.load` takes, or a loaded model.
+        quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
+        intra_period: frames from one that can be decoded by itself to the next; ``None`` is the model's.
+        colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.
+        max_pixels: as in :func:`encode`, of a frame.
+    """
+    model = _loaded(model, GLCVideo)
+    code = model.quality_code(quality)
+    period = model.intra_period if intra_period is None else intra_period
+    if period < 1:
+        raise ValueError(f"intra_period has to be at least 1, not {period}")
+    fps = Fraction(fps).limit_denominator(1001)
+    if fps <= 0:
+        raise ValueError(f"fps has to be positive, not {fps}")
+    header = reference = None
+    count = 0
+    for count, frame in enumerate(frames, 1):
+        x = io.to_tensor(frame, max_pixels, model.downsampling_factor).to(_device(model))
+        height, width = x.shape[-2:]
+        if header is None:
+            fingerprint = model.fingerprint()[: bitstream.FINGERPRINT_BYTES]
+            header = videostream.VideoHeader(fingerprint, code, width, height, period, fps, colour)
+            yield header.to_bytes()
+        if (width, height) != (header.width, header.height):
+            raise io.PictureError(
+                f"frame {count - 1} is {width} x {height}, the first was {header.width} x {header.height}"
+            )
+        intra = (count - 1) % period == 0
+        reference, payload = model.encode_payload(x, code, None if intra else reference)
+        yield videostream.record(count - 1, payload, intra)
+    if header is None:
+        raise io.PictureError("a video has at least one frame")
+    yield videostream.end(count)
+
+
+def decode_video(
+    data: bytes,
+    model: str | GLCVideo | None = None,
+    start: int = 0,
+    frames: int | None = None,
+    strict: bool = False,
+    max_pixels: int | None = None,
+    report: Callable[[videostream.Damage], object] | None = None,
+) -> Iterator[Image.Image]:
+    """Decompress a GLC video, one RGB picture at a time.
+
+    A frame that is damaged or missing, and those after it up to the next intra frame, repeat the one before, so that
+    the rest keeps its time; before the first sound frame there is nothing to repeat, and nothing comes.
+
+    Args:
+        data: the whole file, or a ``mmap`` of it.
+        model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
+        start: number of the first frame to give; decoding begins at the intra frame before it.
+        frames: how many to give at most; ``None`` is all.
+        strict: raise :class:`BitstreamError` at the first damage.
+        max_pixels: as in :func:`decode`.
+        report: called with each :class:`~glc_toolkit.videostream.Damage`; ``None`` warns.
+    """
+    header, at, model = open_video(data, model, max_pixels)
+    end = math.inf if frames is None else start + frames
+    at, number = _seek(data, at, start)
+    reference = picture = None
+    for item in videostream.records(data, at, number):
+        if item.number >= end:
+            return
+        if isinstance(item, videostream.Damage):
+            if strict:
+                raise BitstreamError(item.reason)
+            (report or _warn)(item)
+            reference = None
+            if picture is not None:
+                last = item.number if item.resumes is None else min(item.resumes, end)
+                for _ in range(max(item.number, start), last):
+                    yield picture
+            continue
+        try:
+            if reference is None and not item.intra:
+                raise BitstreamError(f"frame {item.number} has no intra frame before it")
+            shape = (header.height, header.width)
+            reference = model.decode_payload(
+                item.payload, header.quality_code, shape, None if item.intra else reference
+            )
+        except BitstreamError as error:  # its check was right, so this is what an encoder wrote, or a forgery
+            raise BitstreamError(f"frame {item.number}: {error}") from error
+        if item.number >= start:
+            picture = io.to_pillow(model.reconstruct(reference, shape))
+            yield picture
+
+
+def _seek(data: bytes, at: int, start: int) -> tuple[int, int]:
+    """Offset and number of the last intra frame up to ``start``."""
+    number, begin = 0, at
+    if start > 0:
+        for item in videostream.records(data, begin):
+            if item.number > start:
+                break
+            if isinstance(item, videostream.Frame) and item.intra:
+                at, number = item.offset, item.number
+    return at, number
+
+
+def _warn(damage: videostream.Damage) -> None:
+    goes_on = "the file ends there" if damage.resumes is None else f"it goes on at frame {damage.resumes}"
+    warnings.warn(f"{damage.reason}; {goes_on}", stacklevel=3)
+
+
+def open_video(
+    data: bytes, model: str | GLCVideo | None = None, max_pixels: int | None = None
+) -> tuple[videostream.VideoHeader, int, GLCVideo]:
+    """The checked header of a video, the offset of its first record, and the model that reads it."""
+    header, at = videostream.parse_header(data)
+    return header, at, _reader(header, model, max_pixels, GLCVideo)
+
+
+def info(data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None) -> dict:
     """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
+    if bitstream.is_video(data):
+        return _video_info(data, model, max_pixels)
     stream, model = open_stream(data, model, max_pixels)
     sections = model.sections(stream.payload, (stream.height, stream.width))
     return {
@@ -102,14 +241,53 @@ def info(data: bytes, model: str | GLCImage | None = None, max_pixels: int | Non
     }
 
 
+def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | None) -> dict:
+    header, at, model = open_video(data, model, max_pixels)
+    items = list(videostream.records(data, at))
+    frames = [item for item in items if isinstance(item, videostream.Frame)]
+    damages = [item for item in items if isinstance(item, videostream.Damage)]
+    read = at + sum(frame.size for frame in frames)
+    return {
+        "model": model.config.get("name", "unnamed"),
+        "fingerprint": header.fingerprint.hex(),
+        "width": header.width,
+        "height": header.height,
+        "fps": float(header.fps),
+        "quality": round(model.quality_of(header.quality_code), 4),
+        "intra_period": header.intra_period,
+        "bytes": len(data),
+        "frames": len(frames),
+        "bpp": 8 * len(data) / (header.width * header.height * max(len(frames), 1)),
+        "kbit/s": 8e-3 * len(data) * float(header.fps) / max(len(frames), 1),
+        "damages": [damage.reason for damage in damages],
+        "sections": {
+            "header": at,
+            "I frames": sum(frame.size for frame in frames if frame.intra),
+            "P frames": sum(frame.size for frame in frames if not frame.intra),
+            "end" if not damages else "end and what is damaged": len(data) - read,
+        },
+        "records": [{"frame": f.number, "type": "I" if f.intra else "P", "bytes": f.size} for f in frames],
+    }
+
+
 def open_stream(
     data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None
 ) -> tuple[bitstream.ImageStream, GLCImage]:
     """A checked stream and the model that reads it."""
     stream = bitstream.parse(bytes(data))
+    return stream, _reader(stream, model, max_pixels, GLCImage)
+
+
+def _reader(
+    stream: bitstream.ImageStream | videostream.VideoHeader,
+    model: str | GLCModel | None,
+    max_pixels: int | None,
+    kind: type[GLCModel],
+) -> GLCModel:
+    """The model that reads a file with this header, which is within its limits."""
     if model is None:
         model = zoo.by_fingerprint(stream.fingerprint)
-    model = _loaded(model)
+    model = _loaded(model, kind)
     own = model.fingerprint()[: bitstream.FINGERPRINT_BYTES]
     if own != stream.fingerprint:
         raise BitstreamError(
@@ -118,12 +296,16 @@ def open_stream(
         )
     if reason := io.too_large(stream.width, stream.height, model.downsampling_factor, max_pixels):
         raise BitstreamError(f"the file claims too large a picture: {reason}")
-    return stream, model
+    return model
 
 
-def _loaded(model: str | GLCImage) -> GLCImage:
-    return model if isinstance(model, GLCImage) else zoo.load(model)
+def _loaded(model: str | GLCModel, kind: type[GLCModel]) -> GLCModel:
+    model = model if isinstance(model, GLCModel) else zoo.load(model)
+    if not isinstance(model, kind):
+        of = {GLCImage: "pictures", GLCVideo: "videos"}
+        raise ValueError(f"{model.config.get('name', 'this model')!r} codes {of[type(model)]}, not {of[kind]}")
+    return model
 
 
-def _device(model: GLCImage) -> torch.device:
+def _device(model: GLCModel) -> torch.device:
     return next(model.parameters()).device

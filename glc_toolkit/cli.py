@@ -70,26 +70,42 @@ def cli():
 @cli.command()
 @click.argument("source", type=FILE)
 @click.argument("target", type=ANY)
-@model_option
+@click.option(
+    "-m",
+    "--model",
+    help="Zoo name, folder or hf://owner/name. Default: glc-image-0.03, of a video glc-video-0.01.",
+)
 @click.option("-q", "--quality", type=float, help="Level, 0 the smallest file; fractions lie in between.")
 @click.option(
     "--target-bpp",
     type=click.FloatRange(0, min_open=True),
     callback=_finite,
-    help="The best quality within so many bits a pixel.",
+    help="The best quality within so many bits a pixel (pictures).",
 )
-@click.option("--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes.")
+@click.option("--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes (pictures).")
+@click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")
+@click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")
+@click.option("--intra-period", type=click.IntRange(1), help="Frames from one intra frame of a video to the next.")
 @max_pixels_option
 @as_json
-def encode(source, target, model, quality, target_bpp, max_bytes, max_pixels, as_json):
-    """Compress the picture SOURCE to the GLC file TARGET."""
+def encode(source, target, model, quality, target_bpp, max_bytes, start, frames, intra_period, max_pixels, as_json):
+    """Compress the picture or video SOURCE to the GLC file TARGET."""
     if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
         raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
     _refuse_same(source, target)
-    from glc_toolkit import api, io, zoo
+    from glc_toolkit import api, clips, io, zoo
 
-    loaded = zoo.load(model)
+    video = source.suffix.lower() in clips.SUFFIXES
+    if video and (target_bpp or max_bytes):
+        raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
+    if not video and (start or frames or intra_period):
+        raise Misuse("--start, --frames and --intra-period are for videos")
+    loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL))
     _check_quality(loaded, quality)
+    if video:
+        facts = _encode_video(source, target, loaded, quality, start, frames, intra_period, max_pixels)
+        text = f"{target}: {facts['frames']} frames, {facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp"
+        return _show(facts, as_json, text)
     with _bar() as bar:
         task = bar.add_task("search", total=1.0, visible=target_bpp is not None or max_bytes is not None)
         data = api.encode(
@@ -110,18 +126,64 @@ def encode(source, target, model, quality, target_bpp, max_bytes, max_pixels, as
     )
 
 
+def _encode_video(source, target, model, quality, start, frames, intra_period, max_pixels) -> dict:
+    """Frame by frame to ``target``; what is there when the user interrupts is a video, too."""
+    from itertools import islice
+
+    from glc_toolkit import api, clips, io
+
+    size = count = 0
+    with clips.opened(source) as (clip, decoded), io.replacing(target) as partial, _bar(rate="fps") as bar:
+        if clip.audio:
+            click.echo(f"{source}: its sound is passed over", err=True)
+        total = min(frames or math.inf, max(clip.frames - start, 0) or math.inf)
+        task = bar.add_task("encode", total=None if total == math.inf else total)
+        chosen = islice(decoded, start, None if frames is None else start + frames)
+        chunks = api.encode_video(chosen, clip.fps, model, quality, intra_period, clip.colour, max_pixels)
+        with open(partial, "wb") as file:
+            try:
+                for count, chunk in enumerate(chunks):  # the first is the header
+                    size += file.write(chunk)
+                    bar.update(task, completed=count)
+            except KeyboardInterrupt:
+                click.echo("interrupted: the file has the frames so far, and no end", err=True)
+                count += 1
+    frames = count - 1  # the last is the end
+    pixels = clip.width * clip.height * max(frames, 1)
+    return {"file": str(target), "frames": frames, "bytes": size, "bpp": 8 * size / pixels}
+
+
 @cli.command()
 @click.argument("source", type=FILE)
 @click.argument("target", type=ANY)
 @click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
-@click.option("--preview", is_flag=True, help="Decode the side information alone: a rough picture, fast.")
+@click.option("--preview", is_flag=True, help="Decode the side information of a picture alone: rough, but fast.")
+@click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to decode.")
+@click.option("--frames", type=click.IntRange(1), help="How many frames of a video to decode.")
+@click.option("--strict", is_flag=True, help="Stop at a damaged frame instead of going on at the next intra frame.")
 @max_pixels_option
-def decode(source, target, model, preview, max_pixels):
-    """Decompress the GLC file SOURCE to the picture TARGET, in the format of its name."""
+def decode(source, target, model, preview, start, frames, strict, max_pixels):
+    """Decompress the GLC file SOURCE to TARGET: a picture in the format of its name; for a video a video, a folder of
+    PNG files, or - for raw RGB frames on the standard output."""
     _refuse_same(source, target)
-    from glc_toolkit import api, io
+    from glc_toolkit import api, clips, io
 
-    io.save(api.decode(api.bitstream.read(source), model=model, preview=preview, max_pixels=max_pixels), target)
+    data = api.bitstream.read(source)
+    if not api.bitstream.is_video(data):
+        if start or frames or strict:
+            raise Misuse("--start, --frames and --strict are for videos")
+        return io.save(api.decode(data, model=model, preview=preview, max_pixels=max_pixels), target)
+    if preview:
+        raise Misuse("--preview is for pictures")
+    header, at, loaded = api.open_video(data, model, max_pixels)
+    total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at)) - start)
+    damages = []
+    decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, damages.append)
+    with _bar(rate="fps") as bar:
+        clips.save(bar.track(decoded, total=total, description="decode"), target, header.fps, header.colour)
+    for damage in damages:
+        goes_on = "the file ends there" if damage.resumes is None else f"went on at frame {damage.resumes}"
+        click.echo(f"{source}: {damage.reason}; {goes_on}", err=True)
 
 
 @cli.command()
@@ -137,10 +199,14 @@ def info(source, model, max_pixels, as_json):
     if as_json:
         return _show(facts, True, "")
     for key, value in facts.items():
-        if key != "sections":
+        if key not in ("sections", "records", "damages"):
             click.echo(f"{key:12} {value:.4f}" if isinstance(value, float) else f"{key:12} {value}")
     for name, size in facts["sections"].items():
         click.echo(f"  {name:10} {size:7,} bytes  {size / facts['bytes']:6.1%}")
+    for record in facts.get("records", []):
+        click.echo(f"  {record['type']} frame {record['frame']:6} {record['bytes']:7,} bytes")
+    for damage in facts.get("damages", []):
+        click.echo(f"  damaged: {damage}")
 
 
 @cli.command("eval")
@@ -254,10 +320,11 @@ def zoo_verify(models):
 
 @zoo_.command("import")
 @click.argument("source", type=FILE)
-@click.option("--as", "kind", required=True, help="What SOURCE is: glc-image-paper or vqgan-f16-16384.")
+@click.option("--as", "kind", required=True, help="glc-image-paper, glc-video-paper or vqgan-f16-16384.")
 @click.argument("folder", type=ANY)
+@click.option("--image", type=FILE, help="The image checkpoint that codes a video model's intra frames.")
 @as_json
-def zoo_import(source, kind, folder, as_json):
+def zoo_import(source, kind, folder, image, as_json):
     """Make the model FOLDER of the published checkpoint SOURCE, a PyTorch file. No code in it is run."""
     from glc_toolkit import official
 
@@ -265,7 +332,7 @@ def zoo_import(source, kind, folder, as_json):
         raise Misuse(f"--as is one of {', '.join(official.ORIGINS)}, not {kind!r}")
     with _bar() as bar:
         bar.add_task("import", total=None)
-        facts = official.import_file(source, kind, folder)
+        facts = official.import_file(source, kind, folder, image)
     lines = [f"{folder}: {facts['parameters']:,} parameters"]
     if facts["apart"]:
         lines.append(f"{folder / official.PREDICTIONS}: {len(facts['apart'])} tensors that only training needs")
@@ -327,13 +394,22 @@ def _plain(value):
 
 
 @contextmanager
-def _bar():
-    """A progress bar in the look of training, on a terminal only and apart from the result."""
+def _bar(rate: str | None = None):
+    """A progress bar in the look of training, on a terminal only and apart from the result; ``rate`` is the unit of the
+    speed that it shows."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    class Speed(ProgressColumn):
+        def render(self, task):
+            return Text(f"{task.finished_speed or task.speed or 0:.1f} {rate}")
+
+    columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+    if rate:
+        columns.append(Speed())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         yield bar
 
 

@@ -30,6 +30,11 @@ def glc_transforms():
 
 
 @hookspec
+def glc_temporals():
+    """Temporal contexts of video models: the latent decoded before -> what the next frame is coded with."""
+
+
+@hookspec
 def glc_hypers():
     """Hyper modules: y -> side information -> entropy parameters of y."""
 

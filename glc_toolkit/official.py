@@ -1,7 +1,8 @@
 """The published models: their size as configs, and where each of our tensors is in the files that were published.
 
-``glc-image-paper`` is the model of the GLC authors, ``vqgan-f16-16384`` the VQGAN of taming-transformers that is its
-backbone's twin, layer by layer. Both become the one config :data:`GLC_IMAGE`, made of registry components alone.
+``glc-image-paper`` and ``glc-video-paper`` are the models of the GLC authors, ``vqgan-f16-16384`` the VQGAN of
+taming-transformers that is their backbone's twin, layer by layer. They become the configs :data:`GLC_IMAGE` and
+:data:`GLC_VIDEO`, made of registry components alone.
 """
 
 import hashlib
@@ -14,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from glc_toolkit import registry, zoo
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit import models, registry, zoo
+from glc_toolkit.models import GLCModel
 from glc_toolkit.types import ModelFileError
 
 CODEBOOK = {"name": "nearest", "args": {"codebook_size": 16384}}
@@ -50,6 +51,22 @@ GLC_IMAGE = {
     "context": {"name": "four_part", "args": {"depth": 3}},
     "entropy_model": {"name": "gaussian", "args": {"skip": False}},
 }
+GLC_VIDEO = {
+    "model": "video",
+    "channels": 256,
+    "levels": 64,
+    "default_quality": 21.0,  # the level of the image model's 1
+    "image": GLC_IMAGE,
+    "backbone": VQGAN,
+    "temporal": {"name": "latent_context"},
+    "transform": {"name": "conditional"},
+    "hyper": {
+        "name": "spatio_temporal_categorical",
+        "args": {"quantizer": CODEBOOK, "entropy_model": {"name": "categorical", "args": {"learned": False}}},
+    },
+    "context": {"name": "dual_checkerboard"},
+    "entropy_model": {"name": "gaussian", "args": {"skip": False}},
+}
 
 
 # -- names ------------------------------------------------------------------------------------------------------
@@ -79,6 +96,36 @@ AUTHORS_BLOCKS = (  # inside the blocks of the latent codec
     (r"^(transform\..*)\.depth_conv\.", r"\1.conv1.2."),
     (r"\.(subpel_conv|upsample)\.", r".\1.0."),
 )
+VIDEO = {  # likewise, for what is not in the image model
+    "own_backbone.generator.head.0.": "vqgan.generator.blocks.28.",
+    "own_backbone.quantizer.": "vqgan.quantize.",
+    "own_backbone.": "vqgan.",
+    "transform.q_enc.weight": "y_q_enc",
+    "transform.q_dec.weight": "y_q_dec",
+    "transform.enc_": "encoder.enc_",
+    "transform.dec_": "decoder.dec_",
+    "temporal.fresh.": "feature_adaptor_I.",
+    "temporal.adaptors.": "feature_adaptor.",
+    "temporal.extractor.": "feature_extractor.context_refine.",
+    "hyper.temporal_prior.": "temporal_prior_encoder.",
+    "hyper.weights.": "weight_generator.conv.",
+    "hyper.condition.": "temporal_cond.",
+    "hyper.combine.": "y_temporal_combine.conv.",
+    "hyper.guide.": "hyper_tokenizer.prior_extraction.",
+    "hyper.enhancement.": "hyper_tokenizer.enhancement.",
+    "hyper.features.": "hyper_tokenizer.proj.",
+    "hyper.out.": "hyper_tokenizer.out_proj.",
+    "hyper.values.": "hyper_inv_tokenizer.proj.",
+    "hyper.spread.": "hyper_inv_tokenizer.out_proj.",
+    "hyper.adaptors.0.0.": "prior_fusion_adaptor_0.conv1.",
+    "hyper.adaptors.0.1.": "prior_fusion_adaptor_0.conv2.",
+    "hyper.adaptors.1.0.": "prior_fusion_adaptor_1.conv1.",
+    "hyper.adaptors.1.1.": "prior_fusion_adaptor_1.conv2.",
+    "hyper.fusion.": "y_prior_fusion.conv.",
+    "hyper.quantizer.": "z_vq.",
+    "context.prior.": "y_spatial_prior.conv.",
+}
+VIDEO_BLOCKS = r"\.([01])\.(conv1|depth_conv|conv2|adaptor|conv|conv_out)\.(weight|bias)$"
 PREDICTORS = ("code_pred_loss", "code_pred_pix_loss")  # as the authors named them, inside with our own names
 
 
@@ -88,6 +135,13 @@ def authors_name(name: str) -> str:
         for pattern, replacement in AUTHORS_BLOCKS:
             name = re.sub(pattern, replacement, name)
     return _renamed(name, AUTHORS)
+
+
+def authors_video_name(name: str) -> str:
+    """Where a tensor of our video model, outside its image model, is in the authors' file."""
+    if not name.startswith("own_backbone."):
+        name = re.sub(VIDEO_BLOCKS, r".block.\1.\2.\3", name).replace(".block.0.conv1.", ".block.0.conv1.0.")
+    return _renamed(name, VIDEO)
 
 
 def _taming() -> dict[str, str]:
@@ -135,8 +189,9 @@ def _renamed(name: str, starts: dict[str, str]) -> str:
 class Origin(NamedTuple):
     """A kind of published file."""
 
+    config: dict
     name: Callable[[str], str]  #: of a tensor of ours in the file
-    part: str  #: start of our names that it fills; the rest keeps its random start
+    part: str  #: start of our names that it fills; the rest keeps its random start, or comes from an image model
     apart: tuple[str, ...]  #: parts of the file that only training needs, each a :data:`CODE_PREDICTION`
     skipped: tuple[str, ...]  #: starts of names in the file that nothing here needs
     card: str
@@ -144,6 +199,7 @@ class Origin(NamedTuple):
 
 ORIGINS = {
     "glc-image-paper": Origin(
+        GLC_IMAGE,
         authors_name,
         part="",
         apart=PREDICTORS,
@@ -151,7 +207,17 @@ ORIGINS = {
         card="The image model of the authors of Generative Latent Coding (Jia et al., CVPR 2024), "
         "https://github.com/jzyustc/GLC, whose licence applies.",
     ),
+    "glc-video-paper": Origin(
+        GLC_VIDEO,
+        authors_video_name,
+        part="",
+        apart=(),
+        skipped=(),
+        card="The video model of the authors of Generative Latent Coding (Qi et al., TCSVT 2025), "
+        "https://github.com/jzyustc/GLC, whose licence applies, with their image model for its intra frames.",
+    ),
     "vqgan-f16-16384": Origin(
+        GLC_IMAGE,
         taming_name,
         part="backbone.",
         apart=(),
@@ -171,27 +237,35 @@ ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning.
 class Imported(NamedTuple):
     """What a published file holds."""
 
-    model: GLCImage  #: in training mode: its entropy path in float32, as published
+    model: GLCModel  #: in training mode: its entropy path in float32, as published
     predictors: dict[str, Tensor]  #: the code predictors, by their names in the file
     skipped: list[str]  #: names of what is not used
 
 
-def import_file(source: Path, kind: str, folder: Path) -> dict:
+def import_file(source: Path, kind: str, folder: Path, image: Path | None = None) -> dict:
     """Make a zoo folder of a published checkpoint; the same file gives the same bytes.
 
     Args:
         source: the checkpoint, a PyTorch file.
         kind: one of :data:`ORIGINS`.
         folder: written like any model of the zoo, in float32; code predictors go to a file of their own in it.
+        image: the checkpoint of the image model, which codes the intra frames of a video model.
 
     Returns ``folder``, ``parameters``, and the names that were kept ``apart`` or ``skipped``. Raises
     :class:`ModelFileError` if the file is another model, with the first differences.
     """
+    is_video = ORIGINS[kind].config["model"] == "video"
+    if is_video != (image is not None):
+        need = (
+            "needs the image model, too, for its intra frames" if is_video else "is no video model: it has no use for"
+        )
+        raise ModelFileError(f"{kind} {need} (--image FILE)")
+    sources = [source] if image is None else [source, image]
     tensors = read(source)
     try:
-        model, predictors, skipped = convert(tensors, kind)
-        digest = hashlib.sha256(source.read_bytes()).hexdigest()
-        card = f"# {kind}\n\n{ORIGINS[kind].card}\n\nImported from a file of sha256 `{digest}`.\n"
+        model, predictors, skipped = convert(tensors, kind, read(image) if image else None)
+        digests = " and ".join(f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`" for path in sources)
+        card = f"# {kind}\n\n{ORIGINS[kind].card}\n\nImported from {len(sources)} file(s) of sha256 {digests}.\n"
         zoo.save(model, folder, kind, card, exact=True)
     except ValueError as error:
         raise ModelFileError(f"{source} cannot be imported as {kind}: {error}") from error
@@ -220,14 +294,19 @@ def read(source: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in tensors.items()}
 
 
-def convert(tensors: dict[str, Tensor], kind: str) -> Imported:
-    """Published tensors as a model. Raises ``ValueError`` with the first differences if they are not all its own."""
+def convert(tensors: dict[str, Tensor], kind: str, image: dict[str, Tensor] | None = None) -> Imported:
+    """Published tensors, and those of the image model of a video model, as a model.
+
+    Raises ``ValueError`` with the first differences if they are not all its own.
+    """
     origin = ORIGINS[kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for the parts that the file does not fill
-        model = GLCImage(GLC_IMAGE)
+        model = models.build(origin.config)
+    intra = None if image is None else convert(image, "glc-image-paper")
     # What is learned is in the file; the flat table of z's codes is neither.
-    ours = {n: p for n, p in model.named_parameters() if p.requires_grad and n.startswith(origin.part)}
+    learned = {n: p for n, p in model.named_parameters() if p.requires_grad and n.startswith(origin.part)}
+    ours = {n: p for n, p in learned.items() if intra is None or not n.startswith("image.")}
     wanted = {origin.name(name): tuple(parameter.shape) for name, parameter in ours.items()}
     apart = [prefix for prefix in origin.apart if any(name.startswith(f"{prefix}.") for name in tensors)]
     with torch.device("meta"):
@@ -240,6 +319,9 @@ def convert(tensors: dict[str, Tensor], kind: str) -> Imported:
     if bad := [name for name, tensor in floats.items() if not torch.isfinite(tensor).all()]:
         raise ValueError(f"not finite: {', '.join(bad[:5])}")
     model.load_state_dict({name: floats.pop(origin.name(name)) for name in ours}, strict=False)
+    if intra is not None:
+        model.image.load_state_dict(intra.model.state_dict())
+        floats |= intra.predictors
     return Imported(model, floats, skipped)
 
 

@@ -20,6 +20,7 @@ HOOKS = {
     "backbone": "glc_backbones",
     "quantizer": "glc_quantizers",
     "transform": "glc_transforms",
+    "temporal": "glc_temporals",
     "hyper": "glc_hypers",
     "entropy_model": "glc_entropy_models",
     "context": "glc_contexts",

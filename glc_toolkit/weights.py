@@ -18,13 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from glc_toolkit import __version__, registry
-from glc_toolkit.coder import PRECISION, Decoder
+from glc_toolkit import __version__, models, registry
+from glc_toolkit.coder import PRECISION
 from glc_toolkit.components.entropy.categorical import CategoricalTable
 from glc_toolkit.components.entropy.factorized import FactorizedTable
 from glc_toolkit.components.entropy.gaussian import GaussianTable
 from glc_toolkit.components.entropy.tables import TableCoding
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models import GLCModel
 from glc_toolkit.types import ModelFileError
 
 FORMAT = "glc-toolkit/1"
@@ -33,7 +33,7 @@ FACTS = "glc_toolkit"  # the key of our metadata
 TOO_LARGE = "its config asks for far more than the tensors that are stored"
 
 
-def write(model: GLCImage, path: Path, exact: bool = False) -> None:
+def write(model: GLCModel, path: Path, exact: bool = False) -> None:
     """Store ``model`` (on the CPU, in evaluation mode), which is left as it is stored: rounded (to float32 only if
     ``exact``), its tables new."""
     stored = {n: p.detach().float().contiguous() for n, p in model.named_parameters()} if exact else pack(model)
@@ -52,7 +52,7 @@ def write(model: GLCImage, path: Path, exact: bool = False) -> None:
     path.chmod(0o644)  # safetensors writes for the owner alone
 
 
-def read(path: Path) -> GLCImage:
+def read(path: Path) -> GLCModel:
     """The model of a weights file, in evaluation mode. Raises :class:`ModelFileError`."""
     facts = read_facts(path)
     missing = [plugin for plugin in facts["requires"] if not registry.manager().has_plugin(plugin)]
@@ -85,7 +85,7 @@ def read_facts(path: Path) -> dict:
     return facts
 
 
-def rebuild(path: Path, facts: dict) -> GLCImage:
+def rebuild(path: Path, facts: dict) -> GLCModel:
     """The model; a bad one raises ``ValueError``, or what PyTorch and its components think fit."""
     with safe_open(path, "pt") as file:
         tensors = unpack({key: file.get_tensor(key) for key in file.keys()})
@@ -93,18 +93,19 @@ def rebuild(path: Path, facts: dict) -> GLCImage:
     if any(abs(number) > elements for number in numbers(facts["config"])):
         raise ValueError(TOO_LARGE)
     with Budget(elements):
-        model = GLCImage(facts["config"])
-    for name, wanted in model.state_dict().items():
+        model = models.build(facts["config"])
+    own = model.state_dict()
+    for name, wanted in own.items():
         stored = tensors.get(name, wanted)
         if stored.dtype != wanted.dtype and not (stored.is_floating_point() and wanted.is_floating_point()):
             raise ValueError(f"{name} is of {stored.dtype}, not {wanted.dtype}")
-    model.load_state_dict({**tensors, "_extra_state": model.get_extra_state()})
+    model.load_state_dict({**tensors, **{name: own[name] for name in own if name.endswith("_extra_state")}})
     for name, part in model.named_modules():
         if isinstance(part, TableCoding):
             check_tables(name, part)
     model.eval()
     model.quality_of(model.quality_code(None))  # the default is one of its levels, and a byte holds them
-    model.decode_latent(Decoder(b""), (1, 1))  # the parts of the entropy decoder fit together
+    model.dry_run()
     if (fingerprint := model.fingerprint().hex()) != facts["fingerprint"]:
         raise ValueError(f"its metadata promise the fingerprint {facts['fingerprint']}, its weights have {fingerprint}")
     return model
@@ -165,7 +166,7 @@ def layout(part: TableCoding) -> tuple[int, int, int] | None:
     return None
 
 
-def pack(model: GLCImage) -> dict[str, Tensor]:
+def pack(model: GLCModel) -> dict[str, Tensor]:
     """Parameters as they are stored: see the top of this file."""
     convolutions = {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, torch.nn.Conv2d)}
     stored = {}

@@ -24,7 +24,7 @@ import torch
 from safetensors import safe_open
 
 from glc_toolkit import registry, weights
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 CONFIG, WEIGHTS, CARD, SUMS = FILES = ("config.json", "model.safetensors", "README.md", "SHA256SUMS")
@@ -66,7 +66,7 @@ def locate(model: str | os.PathLike) -> Path:
     )
 
 
-def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> GLCImage:
+def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> GLCModel:
     """A model ready to use: evaluation mode, coding tables in place.
 
     ``model`` is a name of :func:`list_models`, a folder, or ``hf://owner/name``. Raises :class:`ModelFileError` that
@@ -83,7 +83,7 @@ def _stamp(folder: Path) -> tuple:
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path, stamp: tuple) -> GLCImage:
+def _load(folder: Path, stamp: tuple) -> GLCModel:
     verify(folder)
     return weights.read(folder / WEIGHTS)
 
@@ -114,7 +114,7 @@ def _listed(sums: Path) -> dict[str, str]:
     return listed
 
 
-def save(model: GLCImage, folder: str | os.PathLike, name: str, card: str = "", exact: bool = False) -> Path:
+def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", exact: bool = False) -> Path:
     """Write a trained model as a zoo folder; coding tables are made from the weights as they are stored, which is in
     float32 if ``exact`` and in a quarter to half of the bytes if not."""
     folder = Path(folder)
@@ -153,7 +153,7 @@ def info(model: str | os.PathLike) -> dict:
     }
 
 
-def by_fingerprint(start: bytes) -> GLCImage:
+def by_fingerprint(start: bytes) -> GLCModel:
     """The known model whose fingerprint starts so. Raises :class:`BitstreamError` if there is none."""
     for _, folder in _places():
         try:
@@ -175,6 +175,8 @@ def register_with_compressai() -> None:
 
     model_architectures["glc-image"] = GLCImage
     for name in list_models():
+        if weights.read_facts(locate(name) / WEIGHTS)["config"].get("model") != "image":
+            continue
 
         def pretrained(quality: int, metric: str = "mse", pretrained: bool = True, progress: bool = False, name=name):
             model = load(name)

@@ -27,17 +27,30 @@ def glc_quantizers():
 
 @hookimpl
 def glc_transforms():
+    from glc_toolkit.components.transforms.conditional import ConditionalTransform
     from glc_toolkit.components.transforms.latent import GatedTransform, PlainTransform
 
-    return {"gated": GatedTransform, "plain": PlainTransform}
+    return {"gated": GatedTransform, "plain": PlainTransform, "conditional": ConditionalTransform}
+
+
+@hookimpl
+def glc_temporals():
+    from glc_toolkit.components.temporals.latent_context import LatentContext
+
+    return {"latent_context": LatentContext}
 
 
 @hookimpl
 def glc_hypers():
     from glc_toolkit.components.hypers.factorized import FactorizedHyper
     from glc_toolkit.components.hypers.spatial_categorical import SpatialCategoricalHyper
+    from glc_toolkit.components.hypers.spatio_temporal_categorical import SpatioTemporalCategoricalHyper
 
-    return {"spatial_categorical": SpatialCategoricalHyper, "factorized": FactorizedHyper}
+    return {
+        "spatial_categorical": SpatialCategoricalHyper,
+        "spatio_temporal_categorical": SpatioTemporalCategoricalHyper,
+        "factorized": FactorizedHyper,
+    }
 
 
 @hookimpl
@@ -51,9 +64,19 @@ def glc_entropy_models():
 
 @hookimpl
 def glc_contexts():
-    from glc_toolkit.components.contexts.spatial import CheckerboardContext, FourPartContext, NoContext
+    from glc_toolkit.components.contexts.spatial import (
+        CheckerboardContext,
+        DualCheckerboardContext,
+        FourPartContext,
+        NoContext,
+    )
 
-    return {"four_part": FourPartContext, "checkerboard": CheckerboardContext, "none": NoContext}
+    return {
+        "four_part": FourPartContext,
+        "checkerboard": CheckerboardContext,
+        "dual_checkerboard": DualCheckerboardContext,
+        "none": NoContext,
+    }
 
 
 @hookimpl

@@ -8,6 +8,8 @@ it stays below 2**21, and an exact sum does not depend on its order. :func:`to_f
 proves the bound. Everything between convolutions is elementwise, where IEEE arithmetic leaves one result only.
 """
 
+from decimal import Context, Decimal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,27 +26,30 @@ def fixed(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def to_fixed_point(network: nn.Module) -> None:
-    """Take the convolutions of ``network`` to float64, their weights to multiples of 2**-16.
+    """Take ``network`` to float64, its weights to multiples of 2**-16.
 
     Raises ValueError if a sum could reach 2**21, or if there is a layer whose sums are not exact.
     """
     network.double()
     for name, module in network.named_modules():
+        weights = list(module.parameters(recurse=False))
+        if weights and not getattr(module, "fixed_point", False):
+            raise ValueError(f"{name or type(module).__name__} is not exact in an entropy decoder: use FixedConv")
+        for weight in weights:
+            weight.copy_(torch.round(weight * STEPS) / STEPS)
         if isinstance(module, FixedConv):
-            for weight in module.parameters():
-                weight.copy_(torch.round(weight * STEPS) / STEPS)
             largest = (LARGEST * module.weight.abs().sum((1, 2, 3)) + module.bias.abs()).max()
             if not largest < LARGEST_SUM:
                 raise ValueError(
                     f"{name or type(module).__name__}: its weights allow sums of {largest:.3g}, "
                     f"of which only those below {LARGEST_SUM:.3g} are exact"
                 )
-        elif next(module.parameters(recurse=False), None) is not None:
-            raise ValueError(f"{name or type(module).__name__} is not exact in an entropy decoder: use FixedConv")
 
 
 class FixedConv(nn.Conv2d):
     """A convolution that an entropy decoder may run: ordinary in float32, exact in float64."""
+
+    fixed_point = True
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float64:
@@ -125,6 +130,19 @@ class GatedFFN(nn.Module):
         return x + self.conv_out(a * F.leaky_relu(b, 0.1))
 
 
+class SumFFN(nn.Module):
+    """Residual: 1x1 to four times the width, two slopes of one ReLU added, 1x1 back."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = conv1x1(channels, 4 * channels)
+        self.conv_out = conv1x1(2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.conv(x).chunk(2, 1)
+        return x + self.conv_out(F.leaky_relu(a, 0.1) + F.leaky_relu(b, 0.01))
+
+
 class DepthConvBlock(nn.Sequential):
     """:class:`DepthConv` then :class:`GatedFFN`."""
 
@@ -132,11 +150,45 @@ class DepthConvBlock(nn.Sequential):
         super().__init__(DepthConv(inputs, outputs), GatedFFN(outputs))
 
 
+class SumDepthConvBlock(nn.Sequential):
+    """:class:`DepthConv` then :class:`SumFFN`: the block of GLC-video."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(DepthConv(inputs, outputs), SumFFN(outputs))
+
+
 class GatedDepthConvBlock(nn.Sequential):
     """:class:`GatedDepthConv` then :class:`GatedFFN`."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(GatedDepthConv(inputs, outputs), GatedFFN(outputs))
+
+
+class FixedSigmoid(nn.Module):
+    """A sigmoid that an entropy decoder may run: ordinary in float32; in float64 from a table of multiples of 2**-16,
+    linear in between (within 2e-5), because no two mathematical libraries need agree on the last bit of one."""
+
+    per_unit, reach = 32, 12  # steps of the table in one; beyond +- reach it is flat
+
+    def __init__(self):
+        super().__init__()
+        points = range(-self.reach * self.per_unit, self.reach * self.per_unit + 2)
+        digits = Context(prec=30)  # correctly rounded on any machine, as floats are not
+        values = [round(STEPS / (1 + float((Decimal(-i) / self.per_unit).exp(digits)))) for i in points]
+        self.register_buffer("table", torch.tensor(values, dtype=torch.float64) / STEPS, persistent=False)
+
+    def _apply(self, fn, recurse=True):  # moves with the module, but stays float64
+        table = super()._apply(fn, recurse).table
+        self.table = table.double()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float64:
+            return torch.sigmoid(x)
+        at = (fixed(x).clamp(-self.reach, self.reach) + self.reach) * self.per_unit
+        low = at.floor()
+        left, right = self.table[low.long()], self.table[low.long() + 1]
+        return fixed(left + (right - left) * (at - low))
 
 
 class ResidualUpsample(nn.Module):

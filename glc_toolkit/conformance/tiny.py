@@ -1,4 +1,4 @@
-"""A model small enough to build in milliseconds, for checks."""
+"""Models small enough to build in milliseconds, for checks."""
 
 import copy
 from typing import Any
@@ -11,6 +11,7 @@ SUPPLIED = {  # what the slots of a model supply
     "backbone": {},
     "quantizer": {"channels": CHANNELS},
     "transform": {"latent_channels": CHANNELS, "channels": CHANNELS, "levels": LEVELS},
+    "temporal": {"latent_channels": CHANNELS, "channels": CHANNELS, "adaptors": 3},
     "hyper": {"channels": CHANNELS},
     "entropy_model": {"channels": CHANNELS, "codebook_size": 64, "num_codebooks": 1},
     "context": {"channels": CHANNELS},
@@ -38,6 +39,27 @@ MODEL = {
     "transform": {"name": "gated", "args": {"spread": 2.0}},
     "hyper": {"name": "spatial_categorical", "args": {"quantizer": {"name": "nearest", "args": {"codebook_size": 64}}}},
     "context": {"name": "four_part", "args": {"depth": 1}},
+    "entropy_model": {"name": "gaussian"},
+}
+VIDEO = {
+    "model": "video",
+    "channels": CHANNELS,
+    "levels": LEVELS,
+    "intra_period": 4,
+    "refresh": 2,
+    "image": MODEL,
+    "temporal": {"name": "latent_context", "args": {"depth": 1}},
+    "transform": {"name": "conditional", "args": {"spread": 2.0}},
+    "hyper": {
+        "name": "spatio_temporal_categorical",
+        "args": {
+            "tokens": 2,
+            "heads": 4,
+            "fusion": 1,
+            "quantizer": {"name": "nearest", "args": {"codebook_size": 16}},
+        },
+    },
+    "context": {"name": "dual_checkerboard", "args": {"depth": 2}},
     "entropy_model": {"name": "gaussian"},
 }
 

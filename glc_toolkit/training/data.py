@@ -1,7 +1,8 @@
-"""Training pictures: folders and tar files, cropped at random scales, every sample a pure function of its number."""
+"""Training pictures and clips, cropped at random scales, every sample a pure function of its number."""
 
 import io
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from glc_toolkit import clips
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
 
@@ -77,3 +80,93 @@ class Crops(Dataset):
         if random.random() < 0.5:
             crop = crop.flip(-1)
         return crop, torch.tensor(random.uniform(0, self.levels - 1), dtype=torch.float32)
+
+
+def find_clips(sources: list[str]) -> list[Path]:
+    """Video files, those in folders (recursively) included, sorted by name."""
+    found: list[Path] = []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise FileNotFoundError(f"training data {source} is neither a folder nor a video")
+        found += [p for p in source.rglob("*") if p.suffix.lower() in clips.SUFFIXES] if source.is_dir() else [source]
+    if not found:
+        raise FileNotFoundError(f"no videos in {', '.join(sources)}")
+    return sorted(found, key=lambda path: path.name)
+
+
+def decode_clip(path: Path, side: int, cache: Path) -> np.ndarray:
+    """All frames (T, H, W, 3) uint8 of a video, reduced to a short side of ``side``, in a file that memory is mapped
+    to: a clip is read once, and takes disk, not memory."""
+    with clips.opened(path) as (clip, frames), tempfile.TemporaryFile(dir=cache) as file:
+        factor = min(1.0, side / min(clip.width, clip.height))
+        size = (round(clip.width * factor), round(clip.height * factor))
+        for frame in frames:
+            file.write(np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)).tobytes())
+        file.flush()
+        return np.memmap(file, np.uint8, "r").reshape(-1, size[1], size[0], 3)
+
+
+class ClipCrops(Dataset):
+    """Random crops of consecutive frames, some of them from photographs that are panned and zoomed over.
+
+    Args:
+        clips: as :func:`decode_clip` gives them, each of ``frames`` frames at least, or it is left out.
+        pictures: as :class:`Crops` takes them.
+        synthetic: share of samples whose motion is made from a picture.
+        frames: of a sample.
+        size, scales, levels, seed: as for :class:`Crops`.
+    """
+
+    def __init__(self, clips, pictures, synthetic, frames, size, scales, levels, seed):
+        self.clips = [clip for clip in clips if len(clip) >= frames and min(clip.shape[1:3]) >= size]
+        self.pictures = [decode(data) for _, data in pictures] if synthetic else []
+        if not self.clips and synthetic < 1:
+            raise ValueError(f"no clip has {frames} frames of {size} pixels")
+        self.synthetic, self.frames, self.size, self.scales = synthetic, frames, size, scales
+        self.levels, self.seed = levels, seed
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        """``x`` (frames, 3, size, size) uint8 and a quality."""
+        random = np.random.default_rng((self.seed, i))
+        made = random.random() < self.synthetic
+        x = self._moved_picture(random) if made else self._cut(random)
+        if random.random() < 0.5:
+            x = x.flip(-1)
+        if random.random() < 0.5:  # time has no direction worth learning
+            x = x.flip(0)
+        return x, torch.tensor(random.uniform(0, self.levels - 1), dtype=torch.float32)
+
+    def _cut(self, random: np.random.Generator) -> Tensor:
+        weights = np.sqrt([len(clip) for clip in self.clips])  # long clips say less for each of their frames
+        clip = self.clips[random.choice(len(self.clips), p=weights / weights.sum())]
+        count, height, width, _ = clip.shape
+        stride = 2 if random.random() < 0.3 and count >= 2 * self.frames else 1  # some motion is faster
+        low, high = np.log(self.scales)
+        side = min(round(self.size / np.exp(random.uniform(low, high))), height, width)
+        first = random.integers(count - stride * (self.frames - 1))
+        top, left = random.integers(height - side + 1), random.integers(width - side + 1)
+        cut = clip[first : first + stride * self.frames : stride, top : top + side, left : left + side]
+        x = torch.from_numpy(cut.copy()).permute(0, 3, 1, 2)
+        return x if side == self.size else F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
+
+    def _moved_picture(self, random: np.random.Generator) -> Tensor:
+        """A window that pans and zooms over a picture at a steady pace."""
+        picture = self.pictures[random.integers(len(self.pictures))][None].float() / 255
+        _, _, height, width = picture.shape
+        short = min(height, width)
+        sides = self.size / np.exp(random.uniform(*np.log(self.scales))) * np.exp(random.normal(0, 0.03, 2))
+        sides = np.clip(sides, 32, short) / short  # of the window in the first and the last frame
+        centre = np.array([random.uniform(sides[0] / 2, side / short - sides[0] / 2) for side in (width, height)])
+        pace = random.normal(0, 0.02, 2) * (self.frames - 1) * sides[0]
+        shares = torch.linspace(0, 1, self.frames)
+        side = torch.lerp(torch.tensor(sides[0]), torch.tensor(sides[1]), shares.double())
+        place = torch.from_numpy(centre) + shares[:, None] * torch.from_numpy(pace)  # (T, 2): x, y in short sides
+        theta = torch.zeros(self.frames, 2, 3)
+        for axis, length in enumerate((width, height)):
+            theta[:, axis, axis] = side * short / length
+            theta[:, axis, 2] = 2 * place[:, axis] * short / length - 1
+        grid = F.affine_grid(theta, [self.frames, 3, self.size, self.size], align_corners=False)
+        if (factor := float(sides.max()) * short / self.size) > 1:  # no finer than the samples
+            picture = F.interpolate(picture, scale_factor=1 / factor, mode="bilinear", antialias=True)
+        x = F.grid_sample(picture.expand(self.frames, -1, -1, -1), grid, padding_mode="reflection", align_corners=False)
+        return (x * 255).round().to(torch.uint8)

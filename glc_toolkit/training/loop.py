@@ -3,6 +3,9 @@
 stage I   "vqvae"   x -> l -> codes -> x_hat            learns the backbone
 stage II  "latent"  l -> y -> y_hat -> l_hat            learns the codec in the latent, backbone frozen
 stage III "joint"   x -> ... -> x_hat                   learns everything from pixels
+
+A video model learns the last two on clips: the first frame is an intra frame of its image model, and the others, one
+after another, are what the losses see, as so many pictures. Errors of a frame are felt in those after it.
 """
 
 import json
@@ -21,13 +24,13 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision.utils import make_grid
 
-from glc_toolkit import registry, zoo
+from glc_toolkit import models, registry, zoo
 from glc_toolkit.components.losses.rate import bpp_estimate
-from glc_toolkit.models.image import GLCImage
-from glc_toolkit.training.data import Crops, find_pictures, split
+from glc_toolkit.models import GLCModel, GLCVideo
+from glc_toolkit.training.data import ClipCrops, Crops, decode_clip, find_clips, find_pictures, split
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import load_facts, load_state, save_state
 from glc_toolkit.training.window import Window
@@ -44,10 +47,11 @@ class TrainingError(RuntimeError):
 class StageModule(nn.Module):
     """A model with the losses of a stage: one forward computes every term, as distributed engines want it."""
 
-    def __init__(self, model: GLCImage, stage: Stage):
+    def __init__(self, model: GLCModel, stage: Stage):
         super().__init__()
         self.model = model
-        self.objective = stage.objective
+        self.objective = "clip" if isinstance(model, GLCVideo) else stage.objective
+        self.pixels = stage.objective == "joint"
         self.losses = nn.ModuleDict(
             {
                 name: registry.build("loss", {"name": name, "args": term.args})
@@ -100,6 +104,31 @@ class StageModule(nn.Module):
             self.model.backbone.train()
         return out
 
+    def clip(self, x: Tensor, quality: Tensor) -> dict:
+        frames = x.unbind(1)
+        with torch.no_grad():
+            latents = [self.model.image.analysis(frames[0]), *map(self.model.analysis, frames[1:])]
+        out = self.model.code_latents(latents, quality)
+        later = {key: torch.cat(out[key][1:]) for key in ("l", "l_hat", "indices")}
+        later["likelihoods"] = {
+            key: torch.cat([likelihoods[key] for likelihoods in out["likelihoods"][1:]]) for key in ("y", "z")
+        }
+        later |= {"hyper_loss": sum(out["hyper_loss"][1:]) / (len(frames) - 1), "x": torch.cat(frames[1:])}
+        later["quality"] = quality.repeat(len(frames) - 1)
+        if self.pixels:
+            later["x_hat"] = self.model.backbone.synthesis(later["l_hat"])
+        if "code_prediction" in self.losses:
+            with torch.no_grad():
+                later["codes"] = self.model.backbone.quantize(later["l"]).indices
+        return later
+
+
+def still(model: GLCModel) -> None:
+    """What a video model is given: its image model, backbone included, works as it will in use."""
+    if isinstance(model, GLCVideo):
+        model.image.eval()
+        model.backbone.eval()
+
 
 def start(precision: str, folder: Path) -> Fabric:
     """Fabric on what there is: one process, or the processes and machines that ``torchrun`` started."""
@@ -116,7 +145,36 @@ def start(precision: str, folder: Path) -> Fabric:
     return fabric
 
 
-def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCImage:
+class Material:
+    """What a recipe trains on, read once."""
+
+    def __init__(self, recipe: Recipe, folder: Path):
+        self.recipe = recipe
+        sources = recipe.data.sources
+        self.pictures, _ = split(find_pictures(sources), recipe.data.holdout) if sources else ([], [])
+        found = find_clips(recipe.data.clips) if recipe.data.clips else []
+        kept = [path for path in found if path.name not in recipe.data.holdout_clips]
+        self.clips = [decode_clip(path, recipe.data.clip_side, folder) for path in kept]
+
+    def samples(self, stage: Stage, model: GLCModel, seed: int) -> Dataset:
+        scales = self.recipe.data.scales
+        if not isinstance(model, GLCVideo):
+            return Crops(self.pictures, stage.crop, scales, model.levels, seed)
+        share = self.recipe.data.synthetic if self.clips else 1.0
+        return ClipCrops(self.clips, self.pictures, share, stage.frames, stage.crop, scales, model.levels, seed)
+
+
+def untrained(recipe: Recipe) -> GLCModel:
+    """The model of a recipe; that of a video with the image model it is given."""
+    if recipe.image is None:
+        return models.build(recipe.model)
+    image = zoo.load(recipe.image).train()
+    model = models.build({**recipe.model, "image": image.config})
+    model.image.load_state_dict(image.state_dict())
+    return model
+
+
+def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
     """Run a recipe, or go on with it from ``folder/state.safetensors``; returns the averaged model, evaluating.
 
     Writes that state and a grid of pictures every ``save_every`` seconds, and means of the losses every 50 steps, to
@@ -125,8 +183,8 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCImage:
     folder.mkdir(parents=True, exist_ok=True)
     fabric = start(recipe.precision, folder)
     fabric.seed_everything(recipe.seed, verbose=False)
-    pictures, _ = split(find_pictures(recipe.data.sources), recipe.data.holdout)
-    model = GLCImage(recipe.model)
+    data = Material(recipe, folder)
+    model = untrained(recipe)
     if recipe.start is not None:
         model.load_state_dict(zoo.load(recipe.start).train().state_dict())
     average = AveragedModel(model)
@@ -139,14 +197,14 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCImage:
         load_state(state, {"model": model, "average": average}, {})
     for number in range(facts["stage"], len(recipe.stages)):
         facts.update(stage=number, recipe=recipe.identity(number + 1))
-        run_stage(fabric, recipe, model, average, pictures, folder, facts, save_every)
+        run_stage(fabric, recipe, model, average, data, folder, facts, save_every)
         facts.update(stage=number + 1, step=0, seconds=0.0)
         if fabric.is_global_zero:
             save_state(state, {"model": model, "average": average}, {}, facts)
     return average.module.eval()
 
 
-def run_stage(fabric, recipe: Recipe, model, average, pictures, folder: Path, facts: dict, save_every: float) -> None:
+def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts: dict, save_every: float) -> None:
     """Stage ``facts["stage"]`` of a recipe, from step ``facts["step"]`` to its end."""
     stage = recipe.stages[facts["stage"]]
     state = folder / "state.safetensors"
@@ -154,6 +212,8 @@ def run_stage(fabric, recipe: Recipe, model, average, pictures, folder: Path, fa
         model.load_state_dict(average.module.state_dict())  # a stage starts from the average of the one before
 
     module = StageModule(model, stage).train().to(memory_format=torch.channels_last)
+    still(model)
+    still(average.module)
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = create_optimizer_v2(weights, stage.optimizer.name, stage.lr, **stage.optimizer.args)
     modules, optimizers = {"model": model, "average": average, "losses": module.losses}, {"optimizer": optimizer}
@@ -170,7 +230,7 @@ def run_stage(fabric, recipe: Recipe, model, average, pictures, folder: Path, fa
     if facts["step"]:  # after the engine has put everything on its device
         load_state(state, modules, optimizers)
 
-    loader = batches(fabric, recipe, stage, pictures, model.levels, facts)
+    loader = batches(fabric, stage, data.samples(stage, model, recipe.seed + facts["stage"]), facts)
     window = Window()
     started = time.monotonic() - facts["seconds"]
     saved = time.monotonic()
@@ -185,7 +245,9 @@ def run_stage(fabric, recipe: Recipe, model, average, pictures, folder: Path, fa
             for group in optimizer.param_groups:
                 group["lr"] = stage.lr * schedule(step, progress, stage.warmup)
 
-            x = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+            x = pixels.float() / 255
+            if x.ndim == 4:
+                x = x.contiguous(memory_format=torch.channels_last)
             if stage.all_levels:
                 quality = torch.arange(model.levels, device=x.device).repeat(len(x)).float()
                 x = x.repeat_interleave(model.levels, 0)
@@ -253,15 +315,14 @@ def write_samples(fabric: Fabric, out: dict, stage: str, images: int) -> None:
     fabric.logger.experiment.add_image(f"{stage}/x_over_x_hat", make_grid(pairs, len(pairs) // 2), images)
 
 
-def batches(fabric, recipe: Recipe, stage: Stage, pictures, levels: int, facts: dict) -> DataLoader:
+def batches(fabric, stage: Stage, samples: Dataset, facts: dict) -> DataLoader:
     """Batches from step ``facts["step"]`` on, this process's share of each: sample numbers follow from the step."""
-    data = Crops(pictures, stage.crop, recipe.data.scales, levels, recipe.seed + facts["stage"])
     share, rest = divmod(stage.batch, fabric.world_size)
     if rest:
         raise ValueError(f"stage {stage.name!r}: a batch of {stage.batch} cannot be shared by {fabric.world_size}")
     steps = range(facts["step"], stage.steps)
     numbers = [s * stage.batch + fabric.global_rank * share + i for s in steps for i in range(share)]
-    return fabric.setup_dataloaders(DataLoader(data, share, sampler=numbers), use_distributed_sampler=False)
+    return fabric.setup_dataloaders(DataLoader(samples, share, sampler=numbers), use_distributed_sampler=False)
 
 
 def schedule(step: int, progress: float, warmup: int) -> float:

@@ -24,6 +24,10 @@ class Data(Strict):
     sources: list[str]  #: folders and tar files, relative to the working directory
     holdout: int = Field(40, ge=0)  #: every so many pictures one is kept for validation
     scales: tuple[float, float] = (0.5, 1.0)
+    clips: list[str] = []  #: folders and video files, for a video model
+    holdout_clips: list[str] = []  #: names of those kept for validation
+    synthetic: float = Field(0.5, ge=0, le=1)  #: share of clips made by panning and zooming over pictures
+    clip_side: int = Field(320, gt=0)  #: short side that clips are reduced to
 
 
 class Optimizer(Strict):
@@ -43,6 +47,7 @@ class Stage(Strict):
     minutes: float | None = Field(None, gt=0)  #: ends the stage (and its schedule) earlier
     batch: int = Field(16, gt=0)
     crop: int = Field(128, gt=0)
+    frames: int = Field(3, gt=1)  #: of a clip, the first an intra frame, for a video model
     lr: float = Field(2e-4, gt=0)
     optimizer: Optimizer = Optimizer()
     warmup: int = 200
@@ -61,6 +66,7 @@ class Recipe(Strict):
     name: str
     model: dict[str, Any]
     start: str | None = None  #: a zoo model of the same config, whose weights the first stage starts from
+    image: str | None = None  #: the zoo model that codes the intra frames of a video model
     data: Data
     stages: list[Stage]
     seed: int = 0

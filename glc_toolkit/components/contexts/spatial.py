@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from glc_toolkit.components.contexts import masks
-from glc_toolkit.components.layers import DepthConvBlock, conv1x1
+from glc_toolkit.components.layers import DepthConvBlock, SumDepthConvBlock, conv1x1
 
 
 class FourPartContext(nn.Module):
@@ -53,3 +53,32 @@ class NoContext(nn.Module):
 
     def reduce(self, params: Tensor) -> Tensor:
         return params
+
+
+class DualCheckerboardContext(nn.Module):
+    """Two passes; the second is predicted from the first and all of the hyper parameters (GLC-video, 2.5).
+
+    Args:
+        channels: of ``y``.
+        depth: blocks of the network, at least two.
+    """
+
+    masks = staticmethod(masks.checkerboard)
+
+    def __init__(self, channels: int, depth: int = 3):
+        super().__init__()
+        if depth < 2:
+            raise ValueError(f"the network has at least 2 blocks, not {depth}")
+        wide = 3 * channels
+        middle = (SumDepthConvBlock(wide, wide) for _ in range(depth - 2))
+        self.prior = nn.Sequential(
+            SumDepthConvBlock(channels + wide, wide), *middle, SumDepthConvBlock(wide, 2 * channels)
+        )
+        with torch.no_grad():  # start from a scale of one half
+            self.prior[-1][-1].conv_out.bias[:channels] += 0.5
+
+    def reduce(self, params: Tensor) -> Tensor:
+        return params
+
+    def forward(self, k: int, y_hat: Tensor, reduced: Tensor) -> tuple[Tensor, Tensor]:
+        return self.prior(torch.cat([y_hat, reduced], 1)).chunk(2, 1)

@@ -1,4 +1,4 @@
-"""What every hyper module here shares: its networks, and CompressAI's interface of a latent codec."""
+"""What hyper modules share: CompressAI's interface of a latent codec, and the networks of those for images."""
 
 import torch
 from compressai.latent_codecs import LatentCodec
@@ -9,24 +9,10 @@ from glc_toolkit.components.layers import DepthConvBlock, ResidualUpsample
 
 
 class HyperModule(LatentCodec):
-    """Side information of ``y``: subclasses say how z is quantized and coded (``forward``, ``encode``, ``decode``).
+    """Side information of ``y``: subclasses say how z is quantized and coded (``forward``, ``encode``, ``decode``) and
+    which modules, ``exact``, run in the entropy decoder."""
 
-    Args:
-        channels: of ``y``.
-    """
-
-    downsampling = 4
-    encoder_only = ("h_a.",)
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.h_a = hyper_analysis(channels)
-        self.h_s = HyperSynthesis(channels)
-
-    @property
-    def exact(self) -> list[nn.Module]:
-        """What runs in the entropy decoder."""
-        return [self.h_s]
+    downsampling = 4  #: of z against y
 
     def update(self, force: bool = False) -> bool:
         """Fill the coding tables; True if that was needed."""
@@ -35,11 +21,11 @@ class HyperModule(LatentCodec):
     @property
     def dtype(self) -> torch.dtype:
         """That of the entropy path: float64 in evaluation of a model."""
-        return next(self.h_s.parameters()).dtype
+        return next(self.exact[0].parameters()).dtype
 
     @property
     def device(self) -> torch.device:
-        return next(self.h_s.parameters()).device
+        return next(self.exact[0].parameters()).device
 
     def compress(self, y: Tensor) -> dict:
         """As ``compressai.latent_codecs``: ``strings`` [[one a sample]], the ``shape`` of z, and ``params``."""
@@ -54,6 +40,25 @@ class HyperModule(LatentCodec):
     def decompress(self, strings: list[list[bytes]], shape: torch.Size) -> dict:
         """The ``params`` that :meth:`compress` had."""
         return {"params": torch.cat([self.decode(Decoder(string), tuple(shape)) for string in strings[0]])}
+
+
+class SpatialHyper(HyperModule):
+    """The networks of a hyper module whose z is a map.
+
+    Args:
+        channels: of ``y``.
+    """
+
+    encoder_only = ("h_a.",)
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.h_a = hyper_analysis(channels)
+        self.h_s = HyperSynthesis(channels)
+
+    @property
+    def exact(self) -> list[nn.Module]:
+        return [self.h_s]
 
 
 def hyper_analysis(channels: int) -> nn.Sequential:

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
-from glc_toolkit.components.hypers.base import HyperModule
+from glc_toolkit.components.hypers.base import SpatialHyper
 from glc_toolkit.components.layers import round_ste
 
 
-class FactorizedHyper(HyperModule):
+class FactorizedHyper(SpatialHyper):
     """y -> z -> integers under a factorized density -> params.
 
     Args:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from glc_toolkit.components.layers import fixed
+
 
 class Gain(nn.Module):
     """Multiplies each channel by its learned gain at ``quality``.
@@ -13,6 +15,8 @@ class Gain(nn.Module):
         spread: the first and the last level start this factor apart, the middle at one.
     """
 
+    fixed_point = True
+
     def __init__(self, levels: int, channels: int, spread: float = 1.0):
         super().__init__()
         start = spread ** torch.linspace(-0.5, 0.5, levels) if levels > 1 else torch.ones(1)
@@ -22,4 +26,7 @@ class Gain(nn.Module):
         low = quality.floor().long().clamp(0, len(self.weight) - 1)
         high = (low + 1).clamp(max=len(self.weight) - 1)
         part = (quality - low).reshape(-1, 1, 1, 1).to(x.dtype)
-        return x * torch.lerp(self.weight[low].to(x.dtype), self.weight[high].to(x.dtype), part)
+        if self.weight.dtype == torch.float64:  # on the grid of the fixed-point networks, where every product is exact
+            part = fixed(part)
+        low, high = self.weight[low].to(x.dtype), self.weight[high].to(x.dtype)
+        return x * (low + part * (high - low))

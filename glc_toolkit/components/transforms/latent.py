@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from glc_toolkit.components.layers import GatedDepthConvBlock
+from glc_toolkit.components.layers import GatedDepthConvBlock, conv1x1, conv3x3
 from glc_toolkit.components.transforms.gains import Gain
 
 
@@ -34,6 +34,11 @@ class GatedTransform(nn.Module):
         self.q_dec = Gain(levels, channels, 1 / spread)
         self.dec_2 = stack(channels, latent_channels)
 
+    @property
+    def exact(self) -> list[nn.Module]:
+        """What decoding runs; the pictures of a video stand on it, so it has to have a fixed-point form."""
+        return [self.dec_1, self.q_dec, self.dec_2]
+
     def analysis(self, l: Tensor, quality: Tensor) -> Tensor:
         """``l`` -> ``y`` on the same grid; ``quality`` (B,)."""
         return self.enc_2(self.q_enc(self.enc_1(l), quality))
@@ -48,10 +53,8 @@ class ConvBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, padding=1), nn.LeakyReLU(0.01), nn.Conv2d(outputs, outputs, 3, padding=1)
-        )
-        self.adaptor = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.body = nn.Sequential(conv3x3(inputs, outputs), nn.LeakyReLU(0.01), conv3x3(outputs, outputs))
+        self.adaptor = conv1x1(inputs, outputs) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x) + self.adaptor(x)

@@ -1,0 +1,131 @@
+"""Video files in and out, through PyAV (FFmpeg): frames as 8-bit RGB arrays, one at a time."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from glc_toolkit.io import PictureError, replacing
+
+SUFFIXES = {".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".y4m", ".wmv", ".flv", ".ogv"}
+BT709, UNKNOWN, BT601 = 1, 2, 6  # colour matrices by ITU-T H.273
+MATRICES = {BT709: "ITU709", 5: "ITU601", BT601: "ITU601"}
+HD = 720  # rows from which a video that does not say is taken for BT.709
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a video file says of itself."""
+
+    width: int  #: as shown, after rotation
+    height: int
+    fps: Fraction  #: the average, for files whose rate varies
+    frames: int  #: by the file's own word; 0 where it does not say
+    colour: int  #: matrix by ITU-T H.273, never unknown
+    audio: bool
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise PictureError("video needs PyAV: pip install 'glc-toolkit[video]'") from None
+    return av
+
+
+@contextmanager
+def opened(path: str | os.PathLike) -> Iterator[tuple[Clip, Iterator[np.ndarray]]]:
+    """A video file: what it says of itself, and its frames (H, W, 3) uint8, decoded as they are asked for.
+
+    Raises :class:`PictureError` for a file that is no video, at once or where it is damaged.
+    """
+    av = _av()
+    try:
+        with av.open(os.fspath(path)) as container:
+            if not container.streams.video:
+                raise PictureError(f"{path} has no pictures")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            decoded = container.decode(stream)
+            first = next(decoded, None)
+            if first is None:
+                raise PictureError(f"{path} has no frames")
+            turned = first.rotation % 180 != 0
+            colour = first.colorspace if first.colorspace in MATRICES else BT709 if first.height >= HD else BT601
+            clip = Clip(
+                width=first.height if turned else first.width,
+                height=first.width if turned else first.height,
+                fps=Fraction(stream.average_rate or stream.guessed_rate or 25).limit_denominator(1001),
+                frames=stream.frames,
+                colour=int(colour),
+                audio=bool(container.streams.audio),
+            )
+
+            def frames() -> Iterator[np.ndarray]:
+                frame = first
+                while frame is not None:
+                    rgb = frame.reformat(format="rgb24", src_colorspace=MATRICES[clip.colour]).to_ndarray()
+                    rgb = np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90))
+                    if rgb.shape[:2] != (clip.height, clip.width):
+                        raise PictureError(f"{path} changes its size to {rgb.shape[1]} x {rgb.shape[0]}")
+                    yield rgb
+                    frame = next(decoded, None)
+
+            yield clip, frames()
+    except av.FFmpegError as error:
+        raise PictureError(f"{path} cannot be read as a video: {error.strerror}") from error
+
+
+def save(frames: Iterable[Image.Image], path: str | os.PathLike, fps: Fraction, colour: int = UNKNOWN) -> int:
+    """Write frames as ``path`` says, and return how many:
+
+    * ``-``: raw 8-bit RGB to the standard output, for a pipe;
+    * a name with a video suffix: H.264 of high quality (CRF 10), under its name once it is whole or interrupted;
+    * anything else: a folder of numbered PNG files.
+    """
+    if os.fspath(path) == "-":
+        return sum(1 for frame in frames if sys.stdout.buffer.write(frame.tobytes()))
+    path = Path(path)
+    if path.suffix.lower() in SUFFIXES:
+        return _save_video(frames, path, fps, colour)
+    if path.suffix:
+        raise PictureError(f"cannot tell a video format from the name {path.name!r}; try .mp4, a folder, or -")
+    path.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for count, frame in enumerate(frames, 1):
+        with replacing(path / f"{count - 1:06}.png") as partial:
+            frame.save(partial, compress_level=1)
+    return count
+
+
+def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour: int) -> int:
+    av, count = _av(), 0
+    with replacing(path) as partial, av.open(str(partial), "w") as container:
+        stream = None
+        try:
+            for frame in frames:
+                if stream is None:
+                    stream = container.add_stream("libx264", rate=fps, options={"crf": "10", "preset": "fast"})
+                    stream.width, stream.height = frame.size
+                    even = not (frame.width % 2 or frame.height % 2)
+                    stream.pix_fmt = "yuv420p" if even else "yuv444p"
+                    matrix = colour if colour in MATRICES else BT709 if frame.height >= HD else BT601
+                    stream.codec_context.colorspace = matrix
+                    stream.codec_context.color_range = 1  # the narrow one of video
+                picture = av.VideoFrame.from_image(frame)
+                picture = picture.reformat(format=stream.pix_fmt, dst_colorspace=MATRICES[matrix])
+                container.mux(stream.encode(picture))
+                count += 1
+        except KeyboardInterrupt:  # what there is so far makes a whole file
+            pass
+        if stream is None:
+            raise PictureError("there are no frames to write")
+        container.mux(stream.encode())
+    return count

@@ -1,0 +1,232 @@
+"""What the image and the video model share: how a latent is coded in passes, levels of quality, and their state.
+
+A model has the slots ``context`` and ``entropy_model``, and a ``hyper`` whose parameters [step | scales | means] every
+pass starts from:
+
+    y / step, in passes: residual = y / step - means, symbols = round(residual) under N(0, scales)
+    y_hat = (symbols + means) * step
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from compressai.models import CompressionModel
+from compressai.ops import LowerBound
+from torch import Tensor, nn
+
+from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
+from glc_toolkit.components.layers import fixed, to_fixed_point
+from glc_toolkit.types import BitstreamError, ModelFileError
+
+
+class GLCModel(CompressionModel):
+    """A codec made of registry components; ``quality`` is a float in [0, levels - 1] everywhere, 0 the lowest rate,
+    and ``None`` is ``default_quality``.
+
+    Args:
+        config: what rebuilds the model.
+        slots: the keys of it that name a component.
+    """
+
+    def __init__(self, config: dict, slots: tuple[str, ...]):
+        super().__init__()
+        missing = [key for key in (*slots, "channels") if key not in config]
+        if missing:
+            raise ValueError(f"the model config lacks {', '.join(missing)}")
+        self.config = config
+        self.slots = slots
+        self.levels = config.get("levels", 4)
+        self.default_quality = float(config.get("default_quality", (self.levels - 1) / 2))
+        self.step_bound = LowerBound(0.5)
+
+    # -- passes -------------------------------------------------------------------------------------------------
+
+    def estimate(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantize ``y`` (B, C, h, w) without writing bytes -> ``y_hat`` and the likelihood of each symbol."""
+        step, scales, means = self.split(params)
+        all_scales, all_symbols = torch.zeros_like(means), torch.zeros_like(means)
+
+        def quantize(mask: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+            nonlocal all_scales, all_symbols
+            symbols = self.entropy_model.quantize_residual(y / step - means, scales) * mask
+            all_scales, all_symbols = all_scales + scales * mask, all_symbols + symbols
+            return symbols
+
+        y_hat = self.passes(params, scales, means, quantize) * step
+        return y_hat, self.entropy_model.likelihood(all_symbols, all_scales)
+
+    def write(self, encoder: Encoder, y: Tensor, params: Tensor) -> Tensor:
+        """Code one sample's ``y`` -> the ``y_hat`` that :meth:`read` will give."""
+        step, scales, means = self.split(params)
+        y = y.to(params.dtype) / step
+
+        def put(mask: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+            symbols = self.entropy_model.quantize_residual(y - means, scales) * mask
+            rows = self.entropy_model.rows(scales)
+            coded = mask & (rows >= 0)
+            self.entropy_model.put(encoder, symbols[coded], rows[coded])
+            return symbols
+
+        return self.passes(params, scales, means, put) * step
+
+    def read(self, decoder: Decoder | NoSymbols, params: Tensor) -> Tensor:
+        """``y_hat`` (1, C, h, w), the same bits as in :meth:`write`."""
+        step, scales, means = self.split(params)
+
+        def get(mask: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+            rows = self.entropy_model.rows(scales)
+            coded = mask & (rows >= 0)
+            symbols = torch.zeros_like(means)
+            symbols[coded] = self.entropy_model.get(decoder, rows[coded]).to(symbols.dtype)
+            return symbols
+
+        return self.passes(params, scales, means, get) * step
+
+    def split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``params`` -> ``step``, ``scales``, ``means``."""
+        step, scales, means = self.on_grid(params).chunk(3, 1)
+        return self.step_bound(step), scales, means
+
+    def on_grid(self, parameters: Tensor) -> Tensor:
+        """In evaluation, entropy parameters on the grid that the fixed-point networks work on."""
+        return parameters if self.training else fixed(parameters)
+
+    def passes(self, params: Tensor, scales: Tensor, means: Tensor, code: Callable) -> Tensor:
+        """Run the coding order; ``code(mask, scales, means)`` gives the symbols of a pass, zero outside its mask."""
+        reduced = self.context.reduce(params)
+        y_hat = torch.zeros_like(means)
+        for k, mask in enumerate(self.context.masks(means)):
+            if k > 0:
+                scales, means = map(self.on_grid, self.context(k, y_hat, reduced))
+            y_hat = y_hat + code(mask, scales, means) + means * mask
+        return y_hat
+
+    # -- sizes and levels ---------------------------------------------------------------------------------------
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Repeat the last row and column up to a multiple of ``downsampling_factor``."""
+        height, width = x.shape[-2:]
+        factor = self.downsampling_factor
+        return F.pad(x, (0, -width % factor, 0, -height % factor), mode="replicate")
+
+    @torch.no_grad()
+    def analysis(self, x: Tensor) -> Tensor:
+        """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture."""
+        return self.backbone.analysis(self.pad(x))
+
+    def qualities(self, quality: float | Tensor | None, batch: int, device: torch.device) -> Tensor:
+        """``quality`` as (B,) floats. Raises ``ValueError`` beyond the levels."""
+        if quality is None:
+            quality = self.default_quality
+        quality = torch.as_tensor(quality, dtype=torch.float32, device=device).expand(batch)
+        if not bool(((quality >= 0) & (quality <= self.levels - 1)).all()):
+            wrong = ", ".join(f"{q:g}" for q in quality.tolist())
+            raise ValueError(f"quality has to be between 0 and {self.levels - 1}, not {wrong}")
+        return quality
+
+    def quality_code(self, quality: float | None) -> int:
+        """``quality`` as the byte a stream holds: evenly spaced, whole levels exact."""
+        quality = float(self.qualities(quality, 1, torch.device("cpu")))
+        return round(quality * self._code_steps)
+
+    def quality_of(self, code: int) -> float:
+        """The quality that a byte of a stream stands for."""
+        if code > self._code_steps * (self.levels - 1):
+            raise BitstreamError(f"quality byte {code} is beyond the {self.levels} levels of the model")
+        return code / self._code_steps
+
+    @property
+    def _code_steps(self) -> int:
+        return 255 // max(self.levels - 1, 1)
+
+    def check_ready(self) -> None:
+        """Raise ``RuntimeError`` if bytes are asked of a model in training."""
+        if self.training:
+            raise RuntimeError("call eval() before coding: training and coding run in different precision")
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    @property
+    def exact(self) -> list[nn.Module]:
+        """What symbols are decoded with, and so runs in fixed point."""
+        return [*self.hyper.exact, self.context]
+
+    def train(self, mode: bool = True) -> "GLCModel":
+        """As in PyTorch; evaluation also moves the networks of the entropy decoder to fixed point (see
+        :mod:`glc_toolkit.components.layers`), which rounds their weights to multiples of 2**-16."""
+        super().train(mode)
+        for module in self.exact:
+            if mode:
+                module.float()
+            else:
+                to_fixed_point(module)
+        return self
+
+    def update(self, scale_table: Tensor | None = None, force: bool = False, update_quantiles: bool = False) -> bool:
+        """Fill the coding tables of every entropy model after training; True if any was filled."""
+        return any([part.update(force=force) for part in (self.hyper, self.entropy_model)])
+
+    def load_state_dict(self, state_dict: dict, strict: bool = True):
+        """As in PyTorch: here every entropy model sizes its own tables."""
+        keys = nn.Module.load_state_dict(self, state_dict, strict=strict)
+        self.train(self.training)  # what was loaded may be off the grid of evaluation
+        return keys
+
+    def get_extra_state(self) -> Tensor:
+        """The config, as bytes in a tensor, so that a state dict alone rebuilds the model."""
+        return torch.frombuffer(bytearray(json.dumps(self.config, sort_keys=True).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        pass  # read by from_state_dict, before there is a model
+
+    @classmethod
+    def from_state_dict(cls, state_dict: dict) -> "GLCModel":
+        """A model from what ``state_dict()`` gave."""
+        if "_extra_state" not in state_dict:
+            raise ModelFileError("this state dict holds no glc-toolkit config (key '_extra_state')")
+        model = cls(json.loads(bytes(state_dict["_extra_state"].cpu().numpy())))
+        model.load_state_dict(state_dict)
+        return model
+
+    @property
+    def encoder_only(self) -> tuple[str, ...]:
+        """Prefixes of the tensors a decoder never looks at, as the components declare them."""
+        parts = ((slot, getattr(self, slot)) for slot in self.slots)
+        return tuple(f"{slot}.{name}" for slot, part in parts for name in getattr(part, "encoder_only", ()))
+
+    def fingerprint(self) -> bytes:
+        """32 bytes that name every weight and table a decoder uses."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            if name.startswith(self.encoder_only) or name.endswith("_extra_state"):
+                continue
+            exact = tensor.detach().cpu()
+            exact = exact.float() if exact.is_floating_point() else exact.long()
+            digest.update(f"{name}{tuple(exact.shape)}".encode())
+            digest.update(exact.contiguous().numpy().astype(exact.numpy().dtype.newbyteorder("<")).tobytes())
+        return digest.digest()
+
+
+class Sections(CountingDecoder):
+    """A decoder that notes where each section of a stream ends."""
+
+    def __init__(self, stream: bytes):
+        super().__init__(stream)
+        self._length = len(stream)
+        self._ends: list[int] = []
+
+    def get(self, *args):
+        symbols = super().get(*args)
+        self._ends.append(self.position())
+        return symbols
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of z and of each pass of y; they add up to the stream's length."""
+        ends = [*self._ends[:-1], self._length]
+        for i in reversed(range(len(ends) - 1)):  # a stream that ended earlier may have needed more bytes to end in
+            ends[i] = min(ends[i], ends[i + 1])
+        names = ["z", *(f"y pass {k}" for k in range(len(ends) - 1))]
+        return {name: end - start for name, start, end in zip(names, [0, *ends[:-1]], ends, strict=True)}

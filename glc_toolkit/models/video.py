@@ -1,0 +1,269 @@
+"""GLC-video: frames coded in the latent of a VQ-VAE, each given the one before (Qi et al., TCSVT 2025).
+
+I frame: the image model, x -> l_hat.
+P frame: previous l_hat --temporal--> c, the context
+         x --backbone--> l --transform, given c--> y --hyper, given c--> z, params
+         y --passes--> y_hat --transform, given c--> l_hat --backbone--> x_hat
+
+There are no motion vectors, and the only memory is ``l_hat``. It decides the context of the next frame and so its
+symbols: in evaluation everything up to ``l_hat`` runs in fixed point, and a decoder never drifts.
+"""
+
+from typing import NamedTuple
+
+import torch
+from compressai.registry import register_model
+from torch import Tensor, nn
+
+from glc_toolkit import registry
+from glc_toolkit.coder import Decoder, Encoder
+from glc_toolkit.models.base import GLCModel
+from glc_toolkit.models.image import GLCImage
+from glc_toolkit.types import BitstreamError
+
+SLOTS = ("temporal", "transform", "hyper", "context", "entropy_model")
+
+
+class Reference(NamedTuple):
+    """What a frame leaves for the next one."""
+
+    l_hat: Tensor  #: (B, latent_channels, h, w)
+    age: int  #: frames since the last intra frame; 0 for that itself
+
+
+@register_model("glc-video")
+class GLCVideo(GLCModel):
+    """A GLC video codec made of registry components.
+
+    Args:
+        config: ``{"model": "video", "channels": C, "levels": n, "default_quality": q}``; the image model of the intra
+            frames as a config under ``image``; one component for each of ``temporal``, ``transform``, ``hyper``,
+            ``context``, ``entropy_model``; and optionally
+
+            * ``backbone``: of the other frames; they use the image model's where there is none. The latents of both
+              have to mean the same.
+            * ``intra_period``: frames from one intra frame to the next, 96.
+            * ``refresh``: P frames from one that starts afresh to the next, 32.
+            * ``cycle``: the temporal adaptor of each frame in turn.
+            * ``image_levels``: qualities of the intra frame at the lowest and the highest ``quality``; all of the image
+              model's range where it does not say. Many frames stand on an intra frame: it may be better than they are.
+    """
+
+    def __init__(self, config: dict):
+        super().__init__(config, SLOTS)
+        if "image" not in config:
+            raise ValueError("the model config lacks image, the model of intra frames")
+        channels = config["channels"]
+        self.intra_period = config.get("intra_period", 96)
+        self.refresh = config.get("refresh", 32)
+        self.cycle = tuple(config.get("cycle", (0, 1, 0, 2, 0, 2, 0, 2)))
+        self.image = GLCImage(config["image"])
+        self.image_levels = tuple(config.get("image_levels", (0, self.image.levels - 1)))
+        self.own_backbone = registry.build("backbone", config["backbone"]) if "backbone" in config else None
+        latent_channels = self.backbone.latent_channels
+        if latent_channels != self.image.backbone.latent_channels:
+            wrong = f"{latent_channels} and of {self.image.backbone.latent_channels} channels"
+            raise ValueError(f"latents of {wrong} cannot mean the same")
+        self.temporal = registry.build(
+            "temporal",
+            config["temporal"],
+            latent_channels=latent_channels,
+            channels=channels,
+            adaptors=1 + max(self.cycle),
+        )
+        self.transform = registry.build(
+            "transform", config["transform"], latent_channels=latent_channels, channels=channels, levels=self.levels
+        )
+        self.hyper = registry.build("hyper", config["hyper"], channels=channels)
+        self.context = registry.build("context", config["context"], channels=channels)
+        self.entropy_model = registry.build("entropy_model", config["entropy_model"], channels=channels)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """That of the P frames."""
+        return self.image.backbone if self.own_backbone is None else self.own_backbone
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Sides of ``x`` are padded to multiples of this."""
+        return self.image.downsampling_factor
+
+    @property
+    def exact(self) -> list[nn.Module]:
+        return [*super().exact, self.temporal, *self.transform.exact, *self.image.transform.exact]
+
+    def image_quality(self, quality: Tensor | float) -> Tensor | float:
+        """The level of the image model for intra frames."""
+        low, high = self.image_levels
+        return low + quality * (high - low) / max(self.levels - 1, 1)
+
+    def image_code(self, quality_code: int) -> int:
+        """The same of a stream's quality byte."""
+        return self.image.quality_code(self.image_quality(self.quality_of(quality_code)))
+
+    # -- tensors ------------------------------------------------------------------------------------------------
+
+    def forward(self, frames: list[Tensor], quality: float | Tensor | None = None) -> dict:
+        """Code ``frames``, each (B, 3, H, W) in [0, 1], as one intra frame and P frames, without writing bytes.
+
+        Returns lists, an entry a frame: ``x_hat`` (clamped in evaluation), ``likelihoods``, ``l``, ``l_hat``,
+        ``y_hat``, ``hyper_loss``, ``indices``; and ``quality`` (B,).
+        """
+        quality = self.qualities(quality, len(frames[0]), frames[0].device)
+        backbones = [self.image.backbone] + [self.backbone] * (len(frames) - 1)
+        latents = [b.analysis(self.pad(x)) for b, x in zip(backbones, frames, strict=True)]
+        out = self.code_latents(latents, quality)
+        height, width = frames[0].shape[-2:]
+        pictures = [
+            b.synthesis(l_hat.to(frames[0].dtype))[..., :height, :width]
+            for b, l_hat in zip(backbones, out["l_hat"], strict=True)
+        ]
+        return {"x_hat": pictures if self.training else [x_hat.clamp(0, 1) for x_hat in pictures], **out}
+
+    def code_latents(self, latents: list[Tensor], quality: Tensor) -> dict:
+        """The part of :meth:`forward` between the two halves of the backbones."""
+        outs = [self.image.code_latent(latents[0], self.image_quality(quality))]
+        reference = Reference(outs[0]["l_hat"], 0)
+        for l in latents[1:]:
+            outs.append(self.code_inter(l, reference, quality))
+            reference = Reference(outs[-1]["l_hat"], reference.age + 1)
+        keys = ("l", "l_hat", "y_hat", "likelihoods", "hyper_loss", "indices")
+        return {**{key: [out[key] for out in outs] for key in keys}, "quality": quality}
+
+    def code_inter(self, l: Tensor, reference: Reference, quality: Tensor) -> dict:
+        """One P frame's latent, given the frame before, without writing bytes."""
+        context, fresh = self.temporal_context(reference)
+        y = self.transform.analysis(l, quality, context.to(l.dtype))
+        hyper = self.hyper(y, context, fresh)
+        y_hat, likelihoods = self.estimate(y, hyper["params"])
+        return {
+            "l": l,
+            "l_hat": self.transform.synthesis(y_hat, quality, context),
+            "y_hat": y_hat,
+            "likelihoods": {"y": likelihoods, **hyper["likelihoods"]},
+            "hyper_loss": hyper["loss"],
+            "indices": hyper.get("indices"),
+        }
+
+    def temporal_context(self, reference: Reference) -> tuple[Tensor, bool]:
+        """The context of the frame after ``reference``, and whether that starts afresh."""
+        age = reference.age + 1
+        fresh = age % self.refresh == 1 % self.refresh
+        adaptor = None if fresh else self.cycle[age % len(self.cycle)]
+        l_hat = reference.l_hat.to(next(self.temporal.parameters()).dtype)
+        return self.temporal(l_hat, adaptor), fresh
+
+    # -- bytes --------------------------------------------------------------------------------------------------
+
+    def compress(self, frames: list[Tensor], quality: float | None = None) -> tuple[list, list]:
+        """``frames``, each (B, 3, H, W) in [0, 1] -> ``strings`` and ``shapes``, an entry a frame, as CompressAI's
+        video models give them. Each string starts with the quality in one byte."""
+        strings, shapes, reference = [], [], None
+        for i, x in enumerate(frames):
+            intra = i % self.intra_period == 0
+            reference, out = self.encode_keyframe(x, quality) if intra else self.encode_inter(x, reference, quality)
+            strings.append(out["strings"])
+            shapes.append(out["shape"])
+        return strings, shapes
+
+    def decompress(self, strings: list, shapes: list) -> list[Tensor]:
+        """What :meth:`compress` gave -> ``x_hat`` of each frame, in [0, 1]."""
+        frames, reference = [], None
+        for i, (string, shape) in enumerate(zip(strings, shapes, strict=True)):
+            intra = i % self.intra_period == 0
+            reference = self.decode_keyframe(string, shape) if intra else self.decode_inter(reference, string, shape)
+            frames.append(self.reconstruct(reference, shape))
+        return frames
+
+    def encode_keyframe(self, x: Tensor, quality: float | None = None) -> tuple[Reference, dict]:
+        """An intra frame -> the reference for the next, and ``strings`` with ``shape``."""
+        return self._encode(x, None, quality)
+
+    def encode_inter(self, x: Tensor, reference: Reference, quality: float | None = None) -> tuple[Reference, dict]:
+        """A P frame, likewise."""
+        return self._encode(x, reference, quality)
+
+    def _encode(self, x: Tensor, reference: Reference | None, quality: float | None) -> tuple[Reference, dict]:
+        code = self.quality_code(quality)
+        strings, references = [], []
+        for i, image in enumerate(x):
+            own = None if reference is None else Reference(reference.l_hat[i : i + 1], reference.age)
+            new, payload = self.encode_payload(image[None], code, own)
+            references.append(new)
+            strings.append(bytes([code]) + payload)
+        new = Reference(torch.cat([r.l_hat for r in references]), references[0].age)
+        return new, {"strings": [strings], "shape": x.shape[-2:]}
+
+    def decode_keyframe(self, strings: list[list[bytes]], shape: torch.Size) -> Reference:
+        """What :meth:`encode_keyframe` wrote -> the same reference; :meth:`reconstruct` makes a picture of it."""
+        return self._decode(None, strings, shape)
+
+    def decode_inter(self, reference: Reference, strings: list[list[bytes]], shape: torch.Size) -> Reference:
+        """What :meth:`encode_inter` wrote, likewise."""
+        return self._decode(reference, strings, shape)
+
+    def _decode(self, reference: Reference | None, strings: list[list[bytes]], shape: torch.Size) -> Reference:
+        references = []
+        for i, string in enumerate(strings[0]):
+            if not string:
+                raise BitstreamError("a string is empty; each has at least its quality byte")
+            own = None if reference is None else Reference(reference.l_hat[i : i + 1], reference.age)
+            references.append(self.decode_payload(string[1:], string[0], shape, own))
+        return Reference(torch.cat([r.l_hat for r in references]), references[0].age)
+
+    @torch.no_grad()
+    def encode_payload(self, x: Tensor, quality_code: int, reference: Reference | None) -> tuple[Reference, bytes]:
+        """One frame (1, 3, H, W) -> the reference for the next, and the coder's stream; an intra frame has no
+        ``reference`` to start from."""
+        self.check_ready()
+        encoder = Encoder()
+        if reference is None:
+            code = self.image_code(quality_code)
+            y_hat = self.image.encode_latent(encoder, self.image.analysis(x), code)
+            return self._intra_reference(y_hat, code), encoder.bytes()
+        quality = self.qualities(self.quality_of(quality_code), 1, x.device)
+        context, fresh = self.temporal_context(reference)
+        y = self.transform.analysis(self.analysis(x), quality, context.to(x.dtype))
+        y_hat = self.write(encoder, y, self.hyper.encode(encoder, y, context, fresh))
+        return Reference(self.transform.synthesis(y_hat, quality, context), reference.age + 1), encoder.bytes()
+
+    @torch.no_grad()
+    def decode_payload(
+        self, stream: bytes, quality_code: int, shape: tuple[int, int], reference: Reference | None
+    ) -> Reference:
+        """What :meth:`encode_payload` wrote for frames of ``shape`` (H, W) -> the same reference, bit for bit."""
+        self.check_ready()
+        decoder = Decoder(stream)
+        if reference is None:
+            return self._intra_reference(self.image.decode_latent(decoder, shape), self.image_code(quality_code))
+        quality = self.qualities(self.quality_of(quality_code), 1, reference.l_hat.device)
+        context, fresh = self.temporal_context(reference)
+        y_hat = self.read(decoder, self.hyper.decode(decoder, context, fresh))
+        return Reference(self.transform.synthesis(y_hat, quality, context), reference.age + 1)
+
+    def _intra_reference(self, y_hat: Tensor, image_code: int) -> Reference:
+        quality = self.image.qualities(self.image.quality_of(image_code), 1, y_hat.device)
+        return Reference(self.image.synthesis(y_hat, quality), 0)
+
+    @torch.no_grad()
+    def reconstruct(self, reference: Reference, shape: tuple[int, int]) -> Tensor:
+        """The picture (B, 3, H, W) in [0, 1] of a decoded frame."""
+        backbone = self.backbone if reference.age else self.image.backbone
+        return backbone.synthesis(reference.l_hat.float())[..., : shape[0], : shape[1]].clamp(0, 1)
+
+    def dry_run(self) -> None:
+        """Decode nothing: raises whatever there is to raise if the parts of the entropy decoder do not fit together."""
+        reference = self.decode_payload(b"", 0, (1, 1), None)
+        self.reconstruct(self.decode_payload(b"", 0, (1, 1), reference), (1, 1))
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def update(self, scale_table: Tensor | None = None, force: bool = False, update_quantiles: bool = False) -> bool:
+        """Fill the coding tables of every entropy model after training; True if any was filled."""
+        return any([super().update(force=force), self.image.update(force=force)])
+
+    @property
+    def encoder_only(self) -> tuple[str, ...]:
+        own = getattr(self.own_backbone, "encoder_only", ())
+        image = self.image.encoder_only
+        return (*super().encoder_only, *(f"own_backbone.{n}" for n in own), *(f"image.{n}" for n in image))

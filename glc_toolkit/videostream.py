@@ -1,0 +1,195 @@
+"""The file format of videos: a header, then a record for each frame, each with a check of its own.
+
+    byte 0      0xA7
+    byte 1      kind and version: 0x02, a video of version 1
+    bytes 2-3   CRC-16 (CCITT, initial value 0xFFFF) of every other byte of the header, big-endian
+    bytes 4-6   the first bytes of the model's fingerprint
+    byte 7      quality, as in a picture
+    byte 8      colour matrix of the source by ITU-T H.273: 1 is BT.709, 5 and 6 are BT.601, 2 is unknown
+    then        width, height, frames from one intra frame to the next, and the frames in a number of seconds and that
+                number of seconds: unsigned LEB128, at most 4 bytes each
+
+A record is one of
+
+    P frame     payload length + 1 (LEB128), CRC-16 of the frame's number (4 bytes, big-endian) and the payload, payload
+    I frame     0x00 0x49, the frame's number and the payload length (LEB128), CRC-16 of all these bytes, CRC-16 of the
+                number and the payload, payload
+    end         0x00 0x45, how many frames there are (LEB128), CRC-16 of all these bytes
+
+so a P frame costs three or four bytes beyond its payload. A reader that meets something else goes on at the next I
+frame that is sound. A file without its end was cut short, and is good up to there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from glc_toolkit.bitstream import FINGERPRINT_BYTES, MAGIC, VIDEO_V1, crc16, leb128, read_leb128
+from glc_toolkit.types import BitstreamError
+
+INTRA, END = b"\0I", b"\0E"
+GAP = 64  # frames missing in a row that a P frame's check can tell from damage
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What is true of every frame."""
+
+    fingerprint: bytes  #: first bytes of the fingerprint of the model that wrote it
+    quality_code: int
+    width: int
+    height: int
+    intra_period: int
+    fps: Fraction
+    colour: int = 2  #: matrix of the source by ITU-T H.273
+
+    def to_bytes(self) -> bytes:
+        sizes = (self.width, self.height, self.intra_period, self.fps.numerator, self.fps.denominator)
+        rest = bytes([self.quality_code, self.colour]) + b"".join(map(leb128, sizes))
+        head, rest = bytes([MAGIC, VIDEO_V1]), self.fingerprint[:FINGERPRINT_BYTES] + rest
+        return head + crc16(head + rest).to_bytes(2, "big") + rest
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A record of a frame."""
+
+    number: int
+    intra: bool
+    payload: bytes
+    offset: int  #: of the record in the file
+    size: int  #: of the record
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Frames that cannot be read."""
+
+    number: int  #: of the first of them
+    resumes: int | None  #: number of the intra frame where reading goes on; None at the end of the file
+    offset: int
+    reason: str
+
+
+def record(frame_number: int, payload: bytes, intra: bool) -> bytes:
+    """A frame as it stands in the file."""
+    check = _check(frame_number, payload).to_bytes(2, "big")
+    if not intra:
+        return leb128(len(payload) + 1) + check + payload
+    head = INTRA + _number(frame_number) + _number(len(payload))
+    return head + crc16(head).to_bytes(2, "big") + check + payload
+
+
+def end(frames: int) -> bytes:
+    """The last record of a file of so many frames."""
+    head = END + _number(frames)
+    return head + crc16(head).to_bytes(2, "big")
+
+
+def parse_header(data: bytes) -> tuple[VideoHeader, int]:
+    """The header of a file and its length. Raises :class:`BitstreamError` that says what is wrong."""
+    if len(data) < 14:
+        raise BitstreamError(f"this is no GLC video: {len(data)} bytes are fewer than a header has")
+    if data[0] != MAGIC or data[1] != VIDEO_V1:
+        raise BitstreamError(f"this is no GLC video: it begins with 0x{data[0]:02x} 0x{data[1]:02x}, not 0xa7 0x02")
+    at, sizes = 9, []
+    for _ in range(5):
+        value, at = read_leb128(data, at)
+        sizes.append(value)
+    if crc16(data[:2] + data[4:at]) != int.from_bytes(data[2:4], "big"):
+        raise BitstreamError("the header of the video is damaged: its checksum does not match its bytes")
+    if 0 in sizes:
+        raise BitstreamError(f"the file claims an empty video: {sizes}")
+    width, height, intra_period, seconds, frames = sizes
+    return VideoHeader(data[4:7], data[7], width, height, intra_period, Fraction(seconds, frames), data[8]), at
+
+
+def records(data: bytes, at: int, number: int = 0) -> Iterator[Frame | Damage]:
+    """The frames of a file from offset ``at``, where that of ``number`` stands, in order.
+
+    What cannot be read is one :class:`Damage` up to the next intra frame; so is the end of a file that was cut short.
+    """
+    while True:
+        try:
+            frame = _read(data, at, number)
+        except BitstreamError as error:
+            found = _next_intra(data, at, number)
+            yield Damage(number, None if found is None else found[1], at, str(error))
+            if found is None:
+                return
+            at, number = found
+            continue
+        if frame is None:
+            return
+        yield frame
+        at, number = frame.offset + frame.size, frame.number + 1
+
+
+def _read(data: bytes, at: int, number: int) -> Frame | None:
+    """The record at ``at``, which should be of the frame ``number``; None if it is the end."""
+    if at >= len(data):
+        raise BitstreamError(f"the file is cut short after frame {number - 1}")
+    kind = data[at : at + 2]
+    if data[at] == 0 and kind not in (INTRA, END):
+        raise BitstreamError(f"frame {number} is damaged: a record begins with {kind.hex(' ')}")
+    if kind == END:
+        frames, after = _read_number(data, at + 2)
+        if crc16(data[at:after]) != int.from_bytes(data[after : after + 2], "big") or frames != number:
+            raise BitstreamError(f"the end record is damaged, or frames are missing: it claims {frames} of {number}")
+        return None
+    if kind == INTRA:
+        own, length, after = _intra_head(data, at)
+        if own < number:
+            raise BitstreamError(f"frame {number} is missing: in its place stands frame {own}")
+        if own > number:
+            raise BitstreamError(f"frames {number} to {own - 1} are missing")
+    else:
+        length, after = read_leb128(data, at)
+        length -= 1
+    check, payload = data[after : after + 2], data[after + 2 : after + 2 + length]
+    if len(payload) < length:
+        raise BitstreamError(f"the file is cut short in frame {number}")
+    if _check(number, payload) != int.from_bytes(check, "big"):
+        gap = next((k for k in range(1, GAP) if _check(number + k, payload) == int.from_bytes(check, "big")), None)
+        if gap and kind != INTRA:
+            raise BitstreamError(f"frames {number} to {number + gap - 1} are missing")
+        raise BitstreamError(f"frame {number} is damaged: its checksum does not match its bytes")
+    return Frame(number, kind == INTRA, bytes(payload), at, after + 2 + length - at)
+
+
+def _next_intra(data: bytes, at: int, number: int) -> tuple[int, int] | None:
+    """Offset and number of the next sound I frame from ``at`` on, of frame ``number`` at least."""
+    while (at := data.find(INTRA, at)) >= 0:
+        try:
+            own, length, after = _intra_head(data, at)
+        except BitstreamError:
+            at += 1
+            continue
+        payload = data[after + 2 : after + 2 + length]
+        if own >= number and _check(own, payload) == int.from_bytes(data[after : after + 2], "big"):
+            return at, own
+        at = after + 2 + length  # a sound head tells the length: look no more inside, or hostile files take for ever
+    return None
+
+
+def _intra_head(data: bytes, at: int) -> tuple[int, int, int]:
+    """Frame number, payload length, and where the payload's check stands."""
+    number, after = _read_number(data, at + 2)
+    length, after = _read_number(data, after)
+    if crc16(data[at:after]) != int.from_bytes(data[after : after + 2], "big"):
+        raise BitstreamError("the head of an intra frame is damaged")
+    return number, length, after + 2
+
+
+def _check(number: int, payload: bytes) -> int:
+    return crc16(number.to_bytes(4, "big") + payload)
+
+
+def _number(value: int) -> bytes:
+    """From zero on, which no size is."""
+    return leb128(value + 1)
+
+
+def _read_number(data: bytes, at: int) -> tuple[int, int]:
+    value, at = read_leb128(data, at)
+    return value - 1, at
