@@ -256,9 +256,7 @@ def import_file(source: Path, kind: str, folder: Path, image: Path | None = None
     """
     is_video = ORIGINS[kind].config["model"] == "video"
     if is_video != (image is not None):
-        need = (
-            "needs the image model, too, for its intra frames" if is_video else "is no video model: it has no use for"
-        )
+        need = "needs the image model, too, for its intra frames" if is_video else "has no use for an image model"
         raise ModelFileError(f"{kind} {need} (--image FILE)")
     sources = [source] if image is None else [source, image]
     tensors = read(source)

@@ -77,6 +77,21 @@ class Transform(Protocol):
 
 
 @runtime_checkable
+class Temporal(Protocol):
+    """The latent decoded before -> the context ``c`` (B, C, h, w) that a video frame is coded with.
+
+    The transforms and hyper modules of a video model have ``conditional = True`` and take the context, too: a transform
+    as the last argument of both methods; a hyper module as ``hyper(y, context, fresh)``, ``encode(encoder, y, context,
+    fresh)`` and ``decode(decoder, context, fresh)``. All that decoding runs is in ``exact``, a list of modules, and has
+    a fixed-point form.
+    """
+
+    def __call__(self, l_hat: Tensor, adaptor: int | None) -> Tensor:
+        """``adaptor`` numbers the frames of a cycle; None is a frame that starts afresh."""
+        ...
+
+
+@runtime_checkable
 class Hyper(Protocol):
     """Side information, and what the decoder learns from it. Also a ``compressai.latent_codecs.LatentCodec``."""
 

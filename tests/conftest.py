@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glc_toolkit import zoo
+from glc_toolkit import models, zoo
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 
@@ -39,6 +39,13 @@ def tiny_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_folder) -> GLCImage:
     return zoo.load(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_video_folder(tmp_path_factory) -> Path:
+    """A tiny untrained video model, likewise."""
+    torch.manual_seed(0)
+    return zoo.save(models.build(tiny.VIDEO), tmp_path_factory.mktemp("zoo") / "tiny-video", "tiny-video")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import types
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from glc_toolkit import api, hookimpl, io, registry
+from glc_toolkit import api, clips, hookimpl, io, registry
 from glc_toolkit.bitstream import ImageStream
 from glc_toolkit.cli import _bar, cli, main
 from tests.conftest import ROOT
+from tests.test_clips import frames
 
 GLC = Path(sys.executable).with_name("glc")
 
@@ -237,3 +239,70 @@ def test_an_installed_plugin_is_found_checked_and_tested(tmp_path):
     assert checked.returncode == 0 and "3 passed" in checked.stdout, checked.stdout
     tested = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", source)
     assert tested.returncode == 0, tested.stdout
+
+
+# -- videos -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    pytest.importorskip("av")
+    clips.save(frames(7, 70, 52), tmp_path / "clip.mp4", Fraction(25))
+    return tmp_path / "clip.mp4"
+
+
+def test_a_video_there_and_back(clip, tmp_path, tiny_video_folder):
+    file, model = tmp_path / "clip.glv", ("-m", tiny_video_folder)
+    facts = json.loads(glc("encode", clip, file, *model, "--json"))
+    assert (facts["frames"], facts["bytes"]) == (7, file.stat().st_size)
+    described = json.loads(glc("info", file, *model, "--json"))
+    assert [record["type"] for record in described["records"]] == list("IPPPIPP")
+    assert sum(described["sections"].values()) == facts["bytes"] and described["damages"] == []
+    assert "I frame      4" in glc("info", file, *model)
+
+    glc("decode", file, tmp_path / "out.mkv", *model)
+    with clips.opened(tmp_path / "out.mkv") as (out, decoded):
+        assert (out.width, out.height, out.fps, len(list(decoded))) == (70, 52, 25, 7)
+    glc("decode", file, tmp_path / "png", *model)
+    glc("decode", file, tmp_path / "some", *model, "--start", 5, "--frames", 1)
+    whole, some = (sorted((tmp_path / name).iterdir()) for name in ("png", "some"))
+    assert len(whole) == 7 and [p.read_bytes() for p in some] == [whole[5].read_bytes()]
+
+    glc("encode", clip, file, *model, "--start", 2, "--frames", 3, "--intra-period", 2, "-q", 0)
+    assert [r["type"] for r in json.loads(glc("info", file, *model, "--json"))["records"]] == list("IPI")
+
+
+def test_a_video_is_piped(clip, tmp_path, tiny_video_folder):
+    glc("encode", clip, tmp_path / "clip.glv", "-m", tiny_video_folder, "--frames", 2)
+    command = [GLC, "decode", tmp_path / "clip.glv", "-", "-m", tiny_video_folder]
+    assert len(subprocess.run(command, capture_output=True, check=True).stdout) == 2 * 70 * 52 * 3
+
+
+def test_a_damaged_video_is_decoded_around_the_damage(clip, tmp_path, tiny_video_folder):
+    file, model = tmp_path / "clip.glv", ("-m", tiny_video_folder)
+    glc("encode", clip, file, *model)
+    data = bytearray(file.read_bytes())
+    records = list(api.videostream.records(bytes(data), api.videostream.parse_header(bytes(data))[1]))
+    data[records[2].offset + 3] ^= 1
+    file.write_bytes(data)
+    said = glc("decode", file, tmp_path / "png", *model)
+    assert "frame 2 is damaged" in said and "went on at frame 4" in said
+    assert len(list((tmp_path / "png").iterdir())) == 7  # the lost ones repeat the one before
+    assert "is damaged" in glc("decode", file, tmp_path / "strict", *model, "--strict", code=1)
+    file.write_bytes(data[:-40])
+    assert "cut short" in glc("decode", file, tmp_path / "short", *model)
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--target-bpp", 0.01], "for pictures"),
+        (["-m", "glc-image-0.03"], "codes pictures, not videos"),
+        (["-q", 9], "quality has to be between"),
+    ],
+)
+def test_mistakes_with_videos(clip, tmp_path, tiny_video_folder, arguments, says):
+    model = () if "-m" in arguments else ("-m", tiny_video_folder)
+    code = 1 if "-m" in arguments else 2
+    assert says in glc("encode", clip, tmp_path / "out.glv", *model, *arguments, code=code)
+    assert not (tmp_path / "out.glv").exists()

@@ -15,6 +15,7 @@ LAYERS = [
     {"registry", "coder"},
     {"components"},
     {"bitstream", "io"},
+    {"videostream", "clips"},
     {"models"},
     {"weights"},
     {"zoo"},

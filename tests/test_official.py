@@ -18,9 +18,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from glc_toolkit import ModelFileError, api, official, registry, zoo
+from glc_toolkit import ModelFileError, api, models, official, registry, zoo
 from glc_toolkit.coder import Decoder
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models import GLCImage, GLCVideo
+from glc_toolkit.models.video import Reference
 from tests.conftest import ROOT
 from tests.test_cli import glc
 
@@ -30,7 +31,7 @@ REFERENCE = ROOT.parent / "shared" / "reference"
 def fill(name: str, shape: tuple[int, ...]) -> Tensor:
     """The weights behind the expected numbers, from the authors' name of a tensor."""
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
-    if name in ("q_enc", "q_dec"):
+    if "q_enc" in name or "q_dec" in name:
         return 1 + 0.1 * noise
     if len(shape) == 1:
         return 1 + 0.1 * noise if name.endswith(".weight") else 0.05 * noise
@@ -215,8 +216,14 @@ def narrow(monkeypatch) -> None:
     image["hyper"]["args"]["quantizer"] = codebook
     prediction = copy.deepcopy(official.CODE_PREDICTION)
     prediction["args"] |= {"latent_channels": 32, "codebook_size": 64, "width": 32}
+    video = copy.deepcopy(official.GLC_VIDEO) | {"channels": 32, "image": image, "backbone": image["backbone"]}
+    video["hyper"]["args"]["quantizer"] = codebook
     monkeypatch.setattr(official, "GLC_IMAGE", image)
+    monkeypatch.setattr(official, "GLC_VIDEO", video)
     monkeypatch.setattr(official, "CODE_PREDICTION", prediction)
+    for kind, origin in official.ORIGINS.items():
+        config = video if origin.config["model"] == "video" else image
+        monkeypatch.setitem(official.ORIGINS, kind, origin._replace(config=config))
 
 
 @pytest.fixture
@@ -350,6 +357,83 @@ def test_mistakes_on_the_command_line(tmp_path):
     file.write_bytes(b"nothing of this kind")
     refused = glc("zoo", "import", file, "--as", "glc-image-paper", tmp_path / "out", code=1)
     assert f"{file} is no PyTorch checkpoint" in refused and refused.count("\n") == 1
-    assert "one of glc-image-paper, vqgan-f16-16384" in glc(
+    assert "one of glc-image-paper, glc-video-paper, vqgan-f16-16384" in glc(
         "zoo", "import", file, "--as", "x", tmp_path / "out", code=2
     )
+
+
+# -- the video model ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published_video(published) -> GLCVideo:
+    with torch.device("meta"):
+        video = models.build(official.GLC_VIDEO)
+    ours = {n: p for n, p in video.named_parameters() if p.requires_grad and not n.startswith("image.")}
+    tensors = {official.authors_video_name(n): tuple(p.shape) for n, p in ours.items()}
+    lines = sorted(f"{name}\t{shape}\ttorch.float32" for name, shape in tensors.items())
+    assert len(lines) == 678
+    digest = "828a60491f186975fb5d87b7adffee014b7b09d4561c4262087a74763057e0fb"
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest
+    learned = (item for item in published.model.named_parameters() if item[1].requires_grad)
+    image = {official.authors_name(n): p.detach() for n, p in learned} | published.predictors
+    return official.convert({n: fill(n, s) for n, s in tensors.items()}, "glc-video-paper", image).model
+
+
+@torch.no_grad()
+def test_published_p_frames(published_video, same):
+    model, quality = published_video, torch.tensor([42.0])
+    assert model.training and model.image_quality(quality) == 2.0
+    l_hat = model.image.code_latent(model.image.analysis(picture(128, 192, 0.0)), model.image_quality(quality))["l_hat"]
+    same("video.0.l_hat", l_hat)
+    reference = Reference(l_hat, 0)
+    for t in (1, 2, 3):
+        l = model.analysis(picture(128, 192, 0.3 * t))
+        context, fresh = model.temporal_context(reference)
+        assert fresh == (t == 1)
+        same(f"video.{t}.context", context)
+        y = model.transform.analysis(l, quality, context)
+        same(f"video.{t}.y", y)
+        maps = model.hyper._maps(model.hyper.temporal_prior(context))
+        same(f"video.{t}.weight_map_sub", maps[:, ::8])
+        same(f"video.{t}.z", model.hyper._tokens(y, context, maps))
+        hyper = model.hyper(y, context, fresh)
+        same(f"video.{t}.indices", hyper["indices"].flatten(), 0)
+        same(f"video.{t}.params_sub", hyper["params"][:, ::8])
+        plain, model.entropy_model = model.entropy_model, Watched(model.entropy_model)
+        out = model.code_inter(l, reference, quality)
+        same(f"video.{t}.y_q", model.entropy_model.symbols, 0)
+        same(f"video.{t}.scales_hat", model.entropy_model.scales)
+        model.entropy_model = plain
+        same(f"video.{t}.y_hat", out["y_hat"])
+        same(f"video.{t}.l_hat", out["l_hat"])
+        same(f"video.{t}.x_hat", (2 * model.backbone.synthesis(out["l_hat"]) - 1).clamp(-1, 1))
+        reference = Reference(out["l_hat"], t)
+
+
+def test_import_the_authors_video_checkpoint(authors, tmp_path):
+    with torch.device("meta"):
+        ours = models.build(official.GLC_VIDEO)
+    learned = {n: tuple(p.shape) for n, p in ours.named_parameters() if p.requires_grad and not n.startswith("image.")}
+    tensors = {official.authors_video_name(n): fill(official.authors_video_name(n), s) for n, s in learned.items()}
+    torch.save({"state_dict": tensors}, tmp_path / "GLC_video.pth.tar")
+    options = ("--as", "glc-video-paper", tmp_path / "out", "--image", saved(authors, tmp_path))
+    glc("zoo", "import", tmp_path / "GLC_video.pth.tar", *options)
+    model = zoo.load(tmp_path / "out")
+    assert isinstance(model, GLCVideo) and model.own_backbone is not None
+    frames = [picture(64, 64, 0.3 * t) for t in range(3)]
+    strings, shapes = model.compress(frames)
+    assert len(model.decompress(strings, shapes)) == 3
+
+    torch.save({n: t for n, t in tensors.items() if n != "y_q_enc"}, tmp_path / "GLC_video.pth.tar")
+    assert "missing (1): y_q_enc" in glc("zoo", "import", tmp_path / "GLC_video.pth.tar", *options, code=1)
+
+
+def test_a_video_model_needs_its_image_model(tmp_path):
+    (tmp_path / "video.pth.tar").write_bytes(b"")
+    with pytest.raises(ModelFileError, match="needs the image model"):
+        official.import_file(tmp_path / "video.pth.tar", "glc-video-paper", tmp_path / "out")
+    with pytest.raises(ModelFileError, match="has no use for an image model"):
+        official.import_file(
+            tmp_path / "video.pth.tar", "glc-image-paper", tmp_path / "out", tmp_path / "video.pth.tar"
+        )

@@ -166,7 +166,7 @@ class GatedDepthConvBlock(nn.Sequential):
 
 class FixedSigmoid(nn.Module):
     """A sigmoid that an entropy decoder may run: ordinary in float32; in float64 from a table of multiples of 2**-16,
-    linear in between (within 2e-5), because no two mathematical libraries need agree on the last bit of one."""
+    linear in between (within 3e-5), because no two mathematical libraries need agree on the last bit of one."""
 
     per_unit, reach = 32, 12  # steps of the table in one; beyond +- reach it is flat
 

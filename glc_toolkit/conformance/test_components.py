@@ -10,7 +10,7 @@ from compressai.latent_codecs import LatentCodec
 from glc_toolkit import registry, types
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.conformance import tiny
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models import GLCImage, GLCVideo
 
 ONLY = os.environ.get("GLC_CHECK_PLUGIN")
 
@@ -23,6 +23,11 @@ def every(kind: str):
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+def conditional(kind: str, name: str) -> bool:
+    """Whether a transform or hyper module is of a video model: it takes the temporal context, too."""
+    return getattr(registry.components(kind)[name][0], "conditional", False)
 
 
 def latent(batch: int = 2, channels: int = tiny.CHANNELS, side: int = 8) -> torch.Tensor:
@@ -67,11 +72,22 @@ def test_transform(name):
     transform = tiny.build("transform", name)
     assert isinstance(transform, types.Transform)
     l, quality = latent(), torch.tensor([0.0, tiny.LEVELS - 1.0])
-    y = transform.analysis(l, quality)
+    given = (latent(),) if conditional("transform", name) else ()
+    y = transform.analysis(l, quality, *given)
     assert y.shape == l.shape
-    assert transform.synthesis(y, quality).shape == l.shape
-    low, middle, high = (transform.analysis(l, torch.full((2,), q)) for q in (1.0, 1.0 + 1e-4, 1.25))
+    assert transform.synthesis(y, quality, *given).shape == l.shape
+    low, middle, high = (transform.analysis(l, torch.full((2,), q), *given) for q in (1.0, 1.0 + 1e-4, 1.25))
     assert (low - middle).abs().max() < (low - high).abs().max() + 1e-6  # continuous in quality
+
+
+@every("temporal")
+def test_temporal(name):
+    temporal = tiny.build("temporal", name)
+    l_hat = latent()
+    contexts = [temporal(l_hat, adaptor) for adaptor in (None, 0, 2)]
+    assert all(context.shape == l_hat.shape for context in contexts)
+    for module in temporal.modules():
+        assert not list(module.parameters(recurse=False)) or getattr(module, "fixed_point", False)
 
 
 @every("hyper")
@@ -79,7 +95,8 @@ def test_hyper(name):
     hyper = tiny.build("hyper", name)
     assert isinstance(hyper, types.Hyper) and isinstance(hyper, LatentCodec)
     y = latent(side=16)
-    out = hyper(y)
+    given = (latent(side=16), True) if conditional("hyper", name) else ()
+    out = hyper(y, *given)
     assert out["params"].shape == (2, 3 * tiny.CHANNELS, 16, 16)
     assert out["likelihoods"]["z"].min() > 0 and out["likelihoods"]["z"].max() <= 1
     assert torch.isfinite(out["loss"])
@@ -88,6 +105,11 @@ def test_hyper(name):
         if isinstance(module, EntropyModel):
             module.update()
     encoder = Encoder()
+    if given:
+        given = (given[0][:1], False)
+        params = hyper.encode(encoder, y[:1], *given)
+        assert torch.equal(hyper.decode(Decoder(encoder.bytes()), *given), params)
+        return
     params = hyper.encode(encoder, y[:1])
     side = 16 // hyper.downsampling
     assert torch.equal(hyper.decode(Decoder(encoder.bytes()), (side, side)), params)
@@ -162,7 +184,7 @@ def test_metric(name):
     assert ((same > noisy) if metric.higher_is_better else (same < noisy)).all()
 
 
-PLACES = ("backbone", "transform", "hyper", "context")
+PLACES = ("backbone", "transform", "temporal", "hyper", "context")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +200,8 @@ def test_in_a_model(kind, name):
     part = tiny.config(kind, name)
     if kind == "quantizer":
         part = {"name": "spatial_categorical", "args": {"quantizer": part}}
+    if kind == "temporal" or conditional(kind, name):
+        return video_round_trip({**tiny.VIDEO, kind: part})
     round_trip(tiny.model_config(**{"hyper" if kind == "quantizer" else kind: part}))
 
 
@@ -193,4 +217,19 @@ def round_trip(config: dict) -> None:
         quality = model.quality_of(model.quality_code(1.25))
         expected = model(x, quality)
         torch.testing.assert_close(x_hat, expected["x_hat"], rtol=1e-3, atol=1e-3)
+        assert again.fingerprint() == model.fingerprint()
+
+
+def video_round_trip(config: dict) -> None:
+    """The same of a video model, frame by frame."""
+    model = GLCVideo(config).eval()
+    model.update()
+    frames = [torch.rand(1, 3, model.downsampling_factor, model.downsampling_factor - 5) for _ in range(3)]
+    with torch.no_grad():
+        strings, shapes = model.compress(frames, quality=1.25)
+        again = GLCVideo.from_state_dict(model.state_dict()).eval()
+        pictures = again.decompress(strings, shapes)
+        expected = model(frames, model.quality_of(model.quality_code(1.25)))
+        for x_hat, wanted in zip(pictures, expected["x_hat"], strict=True):
+            torch.testing.assert_close(x_hat, wanted, rtol=1e-3, atol=1e-3)
         assert again.fingerprint() == model.fingerprint()

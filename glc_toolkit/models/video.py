@@ -75,6 +75,9 @@ class GLCVideo(GLCModel):
             "transform", config["transform"], latent_channels=latent_channels, channels=channels, levels=self.levels
         )
         self.hyper = registry.build("hyper", config["hyper"], channels=channels)
+        for slot in ("transform", "hyper"):
+            if not getattr(getattr(self, slot), "conditional", False):
+                raise ValueError(f"the {slot} {config[slot]['name']!r} takes no temporal context: it is for pictures")
         self.context = registry.build("context", config["context"], channels=channels)
         self.entropy_model = registry.build("entropy_model", config["entropy_model"], channels=channels)
 

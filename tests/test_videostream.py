@@ -1,0 +1,93 @@
+import contextlib
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glc_toolkit import BitstreamError, bitstream, videostream
+from glc_toolkit.videostream import Damage, Frame
+
+HEADER = videostream.VideoHeader(b"abc", 5, 640, 360, 4, Fraction(30000, 1001), 1)
+RANDOM = np.random.default_rng(0)
+PAYLOADS = [RANDOM.bytes(n) for n in (300, 0, 5, 90, 250, 126, 127, 1, 200, 17)]
+RECORDS = [videostream.record(i, payload, i % 4 == 0) for i, payload in enumerate(PAYLOADS)]
+START = len(HEADER.to_bytes())
+
+
+def file(records: list[bytes], frames: int | None = len(PAYLOADS)) -> bytes:
+    return HEADER.to_bytes() + b"".join(records) + (b"" if frames is None else videostream.end(frames))
+
+
+def read(data: bytes) -> list[int | Damage]:
+    """Numbers of the frames that are read, every one as it was written, and damages."""
+    items = list(videostream.records(data, START))
+    for item in items:
+        if isinstance(item, Frame):
+            assert item.payload == PAYLOADS[item.number] and item.intra == (item.number % 4 == 0)
+    return [item.number if isinstance(item, Frame) else item for item in items]
+
+
+def test_round_trip():
+    header, at = videostream.parse_header(file(RECORDS))
+    assert (header, at) == (HEADER, START)
+    assert bitstream.is_video(file(RECORDS)) and START == 19
+    assert read(file(RECORDS)) == list(range(10))
+    sizes = [item.size - len(item.payload) for item in videostream.records(file(RECORDS), START) if not item.intra]
+    assert max(sizes) <= 4
+
+
+def test_a_p_frame_of_16_kilobytes_costs_four_bytes():
+    assert len(videostream.record(10**6, bytes(2**14 - 2), False)) == 2**14 - 2 + 4
+
+
+@pytest.mark.parametrize("lost, resumes", [((2,), 4), ((1, 2, 3), 4), ((4,), 8), ((9,), None), ((3, 4, 5), 8)])
+def test_missing_frames_are_reported_and_reading_goes_on_at_the_next_intra_frame(lost, resumes):
+    found = read(file([r for i, r in enumerate(RECORDS) if i not in lost]))
+    damage = found[lost[0]]
+    assert (damage.number, damage.resumes) == (lost[0], resumes)
+    assert found[lost[0] + 1 :] == ([] if resumes is None else list(range(resumes, 10)))
+
+
+def test_every_flipped_byte_is_detected():
+    data = file(RECORDS)
+    for at in range(len(data)):
+        for bits in (0x01, 0x80, 0xFF):
+            bad = bytearray(data)
+            bad[at] ^= bits
+            if at < START:
+                with pytest.raises(BitstreamError):
+                    videostream.parse_header(bytes(bad))
+            else:
+                assert any(isinstance(item, Damage) for item in read(bytes(bad))), at
+
+
+def test_a_file_cut_short_is_read_up_to_the_last_whole_frame():
+    data = file(RECORDS)
+    ends = np.cumsum([START, *map(len, RECORDS)])
+    for length in range(START, len(data)):
+        found = read(data[:length])
+        whole = int((ends[1:] <= length).sum())
+        assert found[:-1] == list(range(whole)) and found[-1].number == whole and found[-1].resumes is None
+
+
+@given(st.binary(max_size=400))
+def test_anything_else_is_damage_or_a_bitstream_error(data):
+    with contextlib.suppress(BitstreamError):
+        videostream.parse_header(data)
+    list(videostream.records(data, 0))
+
+
+def test_hostile_intra_heads_take_linear_time():
+    """Many sound heads that claim long payloads: each is skipped whole, or this would take hours."""
+    data = HEADER.to_bytes() + videostream.record(0, bytes(2**20), True)[:12] * 200_000
+    assert isinstance(list(videostream.records(data, START))[-1], Damage)
+
+
+def test_what_no_header_has():
+    for change in ({"width": 0}, {"fps": Fraction(2**30)}):
+        with pytest.raises(ValueError):
+            videostream.VideoHeader(**{**HEADER.__dict__, **change}).to_bytes()
+    with pytest.raises(BitstreamError, match="no GLC video"):
+        videostream.parse_header(b"\xa7\x01" + bytes(30))
