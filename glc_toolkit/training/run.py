@@ -2,20 +2,24 @@
 
 import math
 import os
+import tempfile
 import time
 from pathlib import Path
+from statistics import fmean
 
+import torch
 from torch import Tensor
 
 from glc_toolkit import api, io, zoo
 from glc_toolkit.evaluation.evaluate import METRICS, measure
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.registry import build
-from glc_toolkit.training.data import decode, find_pictures, split
+from glc_toolkit.training.data import decode, decode_clip, find_clips, find_pictures, split
 from glc_toolkit.training.loop import train
 from glc_toolkit.training.recipe import Recipe
 
 LARGEST = 768  # longer sides of validation pictures are cut to this
+FRAMES = 48  # of validation clips
 
 
 def run(recipe_file: Path, out: Path | None = None, smoke: bool = False, minutes: float | None = None) -> str:
@@ -38,21 +42,36 @@ def run(recipe_file: Path, out: Path | None = None, smoke: bool = False, minutes
     return f"{folder}: {zoo.info(folder)['bytes']:,} bytes, {time.monotonic() - started:.0f} s"
 
 
-def export(model: GLCImage, recipe: Recipe, folder: Path) -> Path:
+def export(model: GLCModel, recipe: Recipe, folder: Path) -> Path:
     """Write a trained model as a zoo folder, checked by loading it, its card filled with held-out numbers."""
-    _, held_out = split(find_pictures(recipe.data.sources), recipe.data.holdout)
-    pictures = [centre(decode(data)) for _, data in held_out or find_pictures(recipe.data.sources)[:8]]
+    samples, measured_on = held_out(model, recipe)
     model.update(force=True)
     if recipe.rate is not None:
-        model.config = {**model.config, "default_quality": quality_for(model, pictures, recipe.rate)}
+        model.config = {**model.config, "default_quality": quality_for(model, samples, recipe.rate)}
     zoo.save(model, folder, recipe.name)
     model = zoo.load(folder)
-    table = [validate(model, pictures, level) for level in (*range(model.levels), None)]
-    measured_on = f"{'Held-out' if held_out else 'Training'} pictures ({len(pictures)})"
+    table = [validate(model, samples, level) for level in (*range(model.levels), None)]
     (folder / zoo.CARD).write_text(card(recipe, model, table, measured_on))
     zoo.write_sums(folder)
     zoo.load(folder)
     return folder
+
+
+def held_out(model: GLCModel, recipe: Recipe) -> tuple[list[list[Tensor]], str]:
+    """What a model is measured on, each sample a list of frames (3, H, W) uint8, of which a picture has one; and what
+    to call it."""
+    data = recipe.data
+    if isinstance(model, GLCVideo) and data.clips:
+        found = find_clips(data.clips)
+        chosen = [path for path in found if path.name in data.holdout_clips] or found[:2]
+        with tempfile.TemporaryDirectory() as cache:
+            clips = [decode_clip(path, data.clip_side, Path(cache))[:FRAMES] for path in chosen]
+            samples = [[torch.from_numpy(frame.copy()).permute(2, 0, 1) for frame in clip] for clip in clips]
+        return samples, f"{'Held-out' if data.holdout_clips else 'Training'} clips ({len(samples)}, {FRAMES} frames)"
+    pictures = find_pictures(data.sources)
+    _, kept = split(pictures, data.holdout)
+    samples = [[centre(decode(picture))] for _, picture in kept or pictures[:8]]
+    return samples, f"{'Held-out' if kept else 'Training'} pictures ({len(samples)})"
 
 
 def centre(picture: Tensor) -> Tensor:
@@ -63,36 +82,48 @@ def centre(picture: Tensor) -> Tensor:
     return picture[:, top : top + h, left : left + w]
 
 
-def quality_for(model: GLCImage, pictures: list[Tensor], bpp: float) -> float:
-    """The quality (to a sixteenth of a level) whose mean file size over ``pictures`` is nearest to ``bpp``."""
+def compress(model: GLCModel, sample: list[Tensor], quality: float | None) -> bytes:
+    """The file of a sample."""
+    if isinstance(model, GLCVideo):
+        return b"".join(api.encode_video(sample, model=model, quality=quality))
+    return api.encode(sample[0], model=model, quality=quality)
+
+
+def bpp(data: bytes, sample: list[Tensor]) -> float:
+    return 8 * len(data) / sum(frame[0].numel() for frame in sample)
+
+
+def quality_for(model: GLCModel, samples: list[list[Tensor]], target: float) -> float:
+    """The quality (to a sixteenth of a level) whose mean file size over ``samples`` is nearest to ``target`` bpp."""
     rates: dict[int, float] = {}
 
     def rate(step: int) -> float:
         if step not in rates:
-            sizes = [8 * len(api.encode(p, model=model, quality=step / 16)) / p[0].numel() for p in pictures]
-            rates[step] = sum(sizes) / len(sizes)
+            rates[step] = fmean(bpp(compress(model, sample, step / 16), sample) for sample in samples)
         return rates[step]
 
     low, high = 0, 16 * (model.levels - 1)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if rate(middle) <= bpp else (low, middle)
-    return min((low, high), key=lambda step: abs(math.log(rate(step) / bpp))) / 16
+        low, high = (middle, high) if rate(middle) <= target else (low, middle)
+    return min((low, high), key=lambda step: abs(math.log(rate(step) / target))) / 16
 
 
-def validate(model: GLCImage, pictures: list[Tensor], quality: float | None) -> dict[str, float]:
-    """Mean bpp of real files and metrics over pictures (3, H, W) uint8."""
+def validate(model: GLCModel, samples: list[list[Tensor]], quality: float | None) -> dict[str, float]:
+    """Mean bpp of real files, and metrics over pictures, or every eighth frame."""
     distances = {name: build("metric", {"name": name}) for name in METRICS}
     rows = []
-    for picture in pictures:
-        data = api.encode(picture, model=model, quality=quality)
-        x_hat = io.to_tensor(api.decode(data, model=model))
-        rows.append({"bpp": 8 * len(data) / picture[0].numel(), **measure(x_hat, io.to_tensor(picture), distances)})
+    for sample in samples:
+        data = compress(model, sample, quality)
+        decoded = api.decode(data, model=model)
+        pairs = list(zip(decoded if len(sample) > 1 else [decoded], sample, strict=True))[::8]
+        measured = [measure(io.to_tensor(x_hat), io.to_tensor(x), distances) for x_hat, x in pairs]
+        rows.append({"bpp": bpp(data, sample), **{name: fmean(row[name] for row in measured) for name in distances}})
     level = model.default_quality if quality is None else quality
-    return {"quality": level, **{key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}}
+    return {"quality": level, **{key: fmean(row[key] for row in rows) for key in rows[0]}}
 
 
-def card(recipe: Recipe, model: GLCImage, table: list[dict], measured_on: str) -> str:
+def card(recipe: Recipe, model: GLCModel, table: list[dict], measured_on: str) -> str:
     """The model card."""
     head = list(table[0])
     lines = [

@@ -15,14 +15,19 @@ class ConditionalTransform(nn.Module):
         channels: width of ``y`` and of the context.
         levels: quality levels.
         spread: ratio of the last to the first gain before training.
+        residual: ``l_hat`` is a change of the first channels of the context (see ``keep`` of ``latent_context``). The
+            published one has to learn to repeat what does not change.
     """
 
     conditional = True
     encoder_only = ("enc_1.", "q_enc.", "enc_2.")
 
-    def __init__(self, latent_channels: int, channels: int, levels: int = 4, spread: float = 1.0):
+    def __init__(
+        self, latent_channels: int, channels: int, levels: int = 4, spread: float = 1.0, residual: bool = False
+    ):
         super().__init__()
         self.levels = levels
+        self.residual = residual
 
         def pair(inputs: int, outputs: int) -> nn.Sequential:
             return nn.Sequential(SumDepthConvBlock(inputs, channels), SumDepthConvBlock(channels, outputs))
@@ -33,6 +38,11 @@ class ConditionalTransform(nn.Module):
         self.dec_1 = pair(2 * channels, channels)
         self.q_dec = Gain(levels, channels, 1 / spread)
         self.dec_2 = pair(channels, latent_channels)
+        if residual:  # start from no change
+            with torch.no_grad():
+                for last in (self.dec_2[-1][0].conv2, self.dec_2[-1][0].adaptor, self.dec_2[-1][1].conv_out):
+                    last.weight.mul_(0.1)
+                    last.bias.zero_()
 
     @property
     def exact(self) -> list[nn.Module]:
@@ -45,4 +55,5 @@ class ConditionalTransform(nn.Module):
 
     def synthesis(self, y_hat: Tensor, quality: Tensor, context: Tensor) -> Tensor:
         """``y_hat``, given the same context, -> ``l_hat``."""
-        return self.dec_2(self.q_dec(self.dec_1(torch.cat([y_hat, context], 1)), quality))
+        l_hat = self.dec_2(self.q_dec(self.dec_1(torch.cat([y_hat, context], 1)), quality))
+        return l_hat + context[:, : l_hat.shape[1]] if self.residual else l_hat

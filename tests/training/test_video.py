@@ -1,0 +1,96 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glc_toolkit import clips, zoo
+from glc_toolkit.conformance import tiny
+from glc_toolkit.models import GLCVideo
+from glc_toolkit.training.data import ClipCrops, decode_clip, find_clips
+from glc_toolkit.training.loop import train
+from glc_toolkit.training.recipe import Recipe
+from glc_toolkit.training.run import run
+from tests.test_clips import frames
+from tests.training.test_loop import RATE, pictures, write  # noqa: F401  pictures is a fixture
+
+pytest.importorskip("av")
+P_FRAMES = ["temporal", "transform", "hyper", "context", "entropy_model"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for i in range(3):
+        clips.save(frames(10, 128, 96), folder / f"{i}.mp4", Fraction(25))
+    return folder
+
+
+@pytest.fixture
+def recipe(pictures, folder, tiny_folder) -> dict:  # noqa: F811
+    common = {"trains": P_FRAMES, "steps": 3, "batch": 2, "crop": 64, "warmup": 1, "frames": 3}
+    return {
+        "name": "smoke",
+        "image": str(tiny_folder),
+        "model": {key: value for key, value in tiny.VIDEO.items() if key != "image"},
+        "data": {"sources": [str(pictures)], "clips": [str(folder)], "holdout_clips": ["2.mp4"]},
+        "precision": "32-true",
+        "stages": [
+            {"name": "II", "objective": "latent", "losses": {**RATE, "latent_mse": {}, "codebook": {}}, **common},
+            {"name": "III", "objective": "joint", "losses": {**RATE, "l1": {}, "codebook": {}}, **common},
+        ],
+    }
+
+
+def test_both_stages_end_in_a_zoo_folder(recipe, tmp_path):
+    run(write(recipe, tmp_path / "recipe.yaml"), tmp_path / "out")
+    model = zoo.load(tmp_path / "out" / "smoke")
+    assert isinstance(model, GLCVideo)
+    assert "Held-out clips (1," in (tmp_path / "out" / "smoke" / "README.md").read_text()
+    image = zoo.load(recipe["image"])
+    for name, value in image.state_dict().items():  # it codes the intra frames as it was
+        if value.is_floating_point() and not name.startswith("transform.dec"):
+            assert torch.allclose(model.image.state_dict()[name].double(), value.double(), atol=1e-4), name
+
+
+def test_the_frames_of_a_clip_are_what_the_losses_see(recipe, tmp_path):
+    before = train(Recipe.model_validate({**recipe, "stages": []}), tmp_path / "out").state_dict()
+    after = train(Recipe.model_validate(recipe), tmp_path / "two").state_dict()
+    moved = {k.split(".")[0] for k, v in after.items() if k in before and not torch.equal(v, before[k])}
+    assert {"temporal", "transform", "hyper", "context"} <= moved
+    assert "image" not in moved
+
+
+def test_crops_are_of_consecutive_frames_and_depend_on_their_number_alone(folder, tmp_path):
+    read = [decode_clip(path, 64, tmp_path) for path in find_clips([str(folder)])]
+    assert read[0].shape == (10, 64, 85, 3)
+    made = ClipCrops(read, [], 0.0, frames=4, size=48, scales=(0.8, 1.0), levels=3, seed=1)
+    again = ClipCrops(read, [], 0.0, frames=4, size=48, scales=(0.8, 1.0), levels=3, seed=1)
+    for i in (0, 7):
+        x, quality = made[i]
+        assert x.shape == (4, 3, 48, 48) and x.dtype == torch.uint8 and 0 <= quality <= 2
+        assert torch.equal(x, again[i][0])
+    with pytest.raises(ValueError, match="no clip has 40 frames"):
+        ClipCrops(read, [], 0.5, frames=40, size=48, scales=(1.0, 1.0), levels=3, seed=1)
+
+
+def test_a_made_clip_moves_steadily_over_its_picture(tmp_path):
+    ramp = np.broadcast_to(np.linspace(0, 255, 256)[None, :, None], (200, 256, 3)).astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    samples = ClipCrops([], [("ramp", tmp_path / "ramp.png")], 1.0, 5, 64, (0.8, 1.0), 3, seed=0)
+    paces = []
+    for i in range(6):
+        means = samples[i][0].float().mean((1, 2, 3))
+        steps = means.diff()
+        assert (steps - steps.mean()).abs().max() < 1.5
+        paces.append(float(steps.mean()))
+    assert max(map(abs, paces)) > 0.2
+
+
+def test_no_videos_where_they_are_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a video"):
+        find_clips([str(tmp_path / "none")])
+    with pytest.raises(FileNotFoundError, match="no videos in"):
+        find_clips([str(tmp_path)])
