@@ -19,7 +19,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 model_option = click.option(
-    "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name."
+    "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name[@revision]."
 )
 max_pixels_option = click.option(
     "--max-pixels",
@@ -321,6 +321,21 @@ def zoo_import(source, kind, folder, as_json):
         lines.append(f"{folder / official.PREDICTIONS}: {len(facts['apart'])} tensors that only training needs")
     lines += [f"skipped: {name}" for name in facts["skipped"]]
     _show(facts, as_json, "\n".join(lines))
+
+
+@zoo_.command("push")
+@click.argument("model")
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="Make the repository private.")
+@click.option("--license", help="Of the weights, as the hub names it: apache-2.0. Not needed if the card has one.")
+@click.option("--dataset", "datasets", multiple=True, help="A data set on the hub that it was trained on; repeat.")
+@as_json
+def zoo_push(model, repository, private, license, datasets, as_json):
+    """Upload MODEL to the Hugging Face hub."""
+    from glc_toolkit import zoo
+
+    pinned = zoo.push(model, repository, private or None, license=license, datasets=list(datasets))
+    _show({"model": pinned}, as_json, pinned)
 
 
 @cli.group()
