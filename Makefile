@@ -17,6 +17,7 @@ test: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 .DELETE_ON_ERROR:  # a bin/python that venv could not finish would count as a .venv
 

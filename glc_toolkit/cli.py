@@ -5,8 +5,10 @@ import math
 import os
 import re
 import sys
+import time
 import warnings
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -17,7 +19,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 model_option = click.option(
-    "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name."
+    "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name[@revision]."
 )
 max_pixels_option = click.option(
     "--max-pixels",
@@ -222,8 +224,7 @@ def eval_(folder, model, quality, metrics, as_json):
 
     loaded = zoo.load(model)
     _check_quality(loaded, *quality)
-    if unknown := set(metrics) - set(registry.names("metric")):
-        raise Misuse(f"no metric {', '.join(sorted(unknown))}; there are: {', '.join(registry.names('metric'))}")
+    _check_metrics(metrics)
     pictures = e.find(folder)
     results = []
     with _bar() as bar:
@@ -280,6 +281,55 @@ def train(recipe, out, smoke, time_budget):
         raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{recipe} is no YAML: {_one_line(error)}") from None
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--decode", "task", flag_value="decode", help="GLC files to PNG.")
+@click.option("--eval", "task", flag_value="eval", help="Measure instead: rows of metrics in TARGET/manifest.jsonl.")
+@click.option("-m", "--model", help="As in encode and decode.")
+@click.option("-q", "--quality", type=float, help="As in encode.")
+@click.option("--metric", "metrics", multiple=True, help="As in eval.")
+@click.option("--workers", type=click.IntRange(1), help="Ray workers, a core each. Default: one core, without Ray.")
+@click.option("--ray", "address", help="Address of a Ray cluster; as many workers as it has room for.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda: a GPU for each worker.")
+@max_pixels_option
+@as_json
+def bulk(source, target, task, model, quality, metrics, workers, address, device, max_pixels, as_json):
+    """Compress all pictures of SOURCE into the folder TARGET; go on where a run was stopped.
+
+    SOURCE is a folder, a tar shard, a pattern such as 'shards/*.tar', or any of these as an fsspec URL.
+    """
+    task = task or "encode"
+    if task == "decode" and quality is not None:
+        raise Misuse("--quality is for encoding, not for --decode")
+    if metrics and task != "eval":
+        raise Misuse("--metric goes with --eval")
+    from glc_toolkit import api, zoo
+    from glc_toolkit import bulk as b
+
+    if task != "decode":
+        model = model or api.DEFAULT_MODEL
+        _check_quality(zoo.load(model), quality)
+    _check_metrics(metrics)
+    job = b.Job(task, source, target, model, quality, metrics or b.evaluate.METRICS, max_pixels, device)
+    with _bar() as bar:
+        started, line = time.monotonic(), bar.add_task(task, total=None)
+
+        def progress(done: int, files: int, pictures: int) -> None:
+            rate = pictures / (time.monotonic() - started)
+            bar.update(line, completed=done, total=files, description=f"{done}/{files} files, {rate:.1f} pictures/s")
+
+        report = b.run(job, workers, address, progress)
+    faults = [f"{'/'.join(e[k] for k in ('source', 'member') if k in e)}: {e['error']}" for e in report.errors]
+    done = f"{report.pictures:,} pictures in {report.seconds:.1f} s, {report.skipped:,} files were done before"
+    more = [f"and {len(faults) - 20:,} more in {target}/{b.MANIFEST}"] if len(faults) > 20 else []
+    means = [f"mean {key}: {value:.4f}" for key, value in (report.mean or {}).items()]
+    _show(asdict(report), as_json, "\n".join([done, *means]))
+    if faults:
+        count = "one error" if len(faults) == 1 else f"{len(faults):,} errors"
+        raise click.ClickException("\n".join([f"{count}, all else is done:", *faults[:20], *more]))
 
 
 @cli.group("zoo")
@@ -340,6 +390,21 @@ def zoo_import(source, kind, folder, image, as_json):
     _show(facts, as_json, "\n".join(lines))
 
 
+@zoo_.command("push")
+@click.argument("model")
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="Make the repository private.")
+@click.option("--license", help="Of the weights, as the hub names it: apache-2.0. Not needed if the card has one.")
+@click.option("--dataset", "datasets", multiple=True, help="A data set on the hub that it was trained on; repeat.")
+@as_json
+def zoo_push(model, repository, private, license, datasets, as_json):
+    """Upload MODEL to the Hugging Face hub."""
+    from glc_toolkit import zoo
+
+    pinned = zoo.push(model, repository, private or None, license=license, datasets=list(datasets))
+    _show({"model": pinned}, as_json, pinned)
+
+
 @cli.group()
 def plugins():
     """Components and where they come from."""
@@ -378,6 +443,11 @@ def _check_quality(model, *levels: float | None) -> None:
             model.quality_code(level)
         except ValueError as error:
             raise Misuse(_one_line(error)) from None
+
+
+def _check_metrics(metrics: tuple[str, ...]) -> None:
+    if unknown := set(metrics) - set(registry.names("metric")):
+        raise Misuse(f"no metric {', '.join(sorted(unknown))}; there are: {', '.join(registry.names('metric'))}")
 
 
 def _show(value, as_json: bool, text: str) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -118,7 +119,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     names ``path``.
     """
     target = Path(path).resolve()
-    partial = target.with_name(f".{os.getpid()}.partial{target.suffix}")
+    partial = target.with_name(f".{uuid4().hex}.partial{target.suffix}")  # several machines may share the folder
     try:
         if target.exists() and not target.is_file():
             yield target

@@ -8,22 +8,24 @@
 A name is looked for in the folders of ``GLC_ZOO`` (separated as in ``PATH``, and the first that has it wins, with a
 warning), then among the shipped models and those that plugins bring through the hook ``glc_zoo``. ``hf://owner/name``
 is fetched from the Hugging Face hub once; from then on the cached copy is used without asking the hub, until
-``hf download owner/name`` renews it.
+``hf download owner/name`` renews it. ``hf://owner/name@revision`` is the model of that branch, tag or commit.
 """
 
 import copy
 import hashlib
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import safe_open
 
-from glc_toolkit import registry, weights
+from glc_toolkit import __version__, registry, weights
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.types import BitstreamError, ModelFileError
 
@@ -53,7 +55,7 @@ def list_models() -> list[str]:
 
 
 def locate(model: str | os.PathLike) -> Path:
-    """The folder of a model: a name, a folder, or ``hf://owner/name`` (downloaded if not cached)."""
+    """The folder of a model: a name, a folder, or ``hf://owner/name[@revision]`` (downloaded if not cached)."""
     text = os.fspath(model)
     if text.startswith("hf://"):
         return _from_hub(text[len("hf://") :])
@@ -69,8 +71,8 @@ def locate(model: str | os.PathLike) -> Path:
 def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> GLCModel:
     """A model ready to use: evaluation mode, coding tables in place.
 
-    ``model`` is a name of :func:`list_models`, a folder, or ``hf://owner/name``. Raises :class:`ModelFileError` that
-    says what is missing or wrong and where.
+    ``model`` is a name of :func:`list_models`, a folder, or ``hf://owner/name[@revision]``.
+    Raises :class:`ModelFileError` that says what is missing or wrong and where.
     """
     folder = locate(model).resolve()
     return copy.deepcopy(_load(folder, _stamp(folder))).to(device)
@@ -186,25 +188,96 @@ def register_with_compressai() -> None:
         image_models[name] = pretrained
 
 
-def _from_hub(repository: str) -> Path:
+def push(model: GLCModel | str | os.PathLike, repository: str, private: bool | None = None, **metadata) -> str:
+    """Upload a model to the Hugging Face hub.
+
+    Args:
+        model: a loaded model, or what :func:`load` takes. It has to load.
+        repository: ``owner/name``, made if it is not there.
+        private: whether a new repository is; ``None`` leaves it to the owner's settings.
+        metadata: fields of the card's front matter, such as ``license="apache-2.0"`` and ``datasets=[...]``. They go
+            before those that the card has, and these before ours.
+
+    Returns ``hf://owner/name@commit``. Raises :class:`ModelFileError` for a model that does not verify, ``ValueError``
+    without a licence or if the repository is public though ``private`` was asked for, ``PermissionError`` without a
+    token that may write, and ``OSError`` if the hub does not answer.
+    """
+    from huggingface_hub import HfApi
+
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if isinstance(model, GLCModel):
+            save(model, folder, model.config.get("name", repository.rpartition("/")[2]))
+        else:
+            source = locate(model)
+            load(source)
+            for name in filter(lambda name: (source / name).is_file(), FILES):
+                shutil.copyfile(source / name, folder / name)
+        card = (folder / CARD).read_text("utf-8") if (folder / CARD).is_file() else f"# {repository}\n"
+        (folder / CARD).write_text(_with_front_matter(card, metadata), "utf-8")
+        write_sums(folder)
+        api = HfApi(library_name="glc-toolkit", library_version=__version__)
+        try:
+            api.create_repo(repository, private=private, exist_ok=True)
+            if private and not api.model_info(repository).private:
+                raise ValueError(f"{repository} is there already, and public")
+            done = api.upload_folder(
+                repo_id=repository, folder_path=folder, commit_message=f"glc-toolkit {__version__}"
+            )
+        except ValueError:
+            raise
+        except Exception as error:  # as in _from_hub
+            if getattr(getattr(error, "response", None), "status_code", None) in (401, 403, 404):
+                raise PermissionError(
+                    f"the hub does not let you write to {repository}: log in with `hf auth login`, or set HF_TOKEN to "
+                    "a token that may write there"
+                ) from error
+            raise OSError(f"{repository} cannot be pushed: {' '.join(str(error).split())}") from error
+    return f"hf://{repository}@{done.oid}"
+
+
+def _with_front_matter(card: str, metadata: dict) -> str:
+    """A card with the fields that the hub shows and searches."""
+    from huggingface_hub import ModelCard
+
+    whole = ModelCard(card if card.startswith("---") else f"---\n{{}}\n---\n{card}")
+    ours = {
+        "library_name": "glc-toolkit",
+        "pipeline_tag": "image-to-image",
+        "tags": ["image-compression", "learned-compression", "compressai", "glc"],
+        "metrics": [name for name in registry.names("metric") if f"| {name} |" in card],
+    }
+    given = {key: value for key, value in metadata.items() if value}
+    for key, value in {**ours, **whole.data.to_dict(), **given}.items():
+        whole.data[key] = value
+    if not whole.data.get("license"):
+        raise ValueError("a model without a licence is of no use to others: give license, such as apache-2.0")
+    return whole.content
+
+
+def _from_hub(text: str) -> Path:
     """The cached copy, or a new one. The hub's library moves a file into its cache only when it is whole, but a
     snapshot of several may lack some after a download that was cut off."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
+    repository, _, revision = text.partition("@")
+    wanted = {"repo_id": repository, "revision": revision or None, "allow_patterns": list(FILES)}
     try:
-        cached = Path(snapshot_download(repository, allow_patterns=list(FILES), local_files_only=True))
+        cached = Path(snapshot_download(**wanted, local_files_only=True))
         if all(os.path.isfile(cached / name) for name in FILES):
             return cached
     except (LocalEntryNotFoundError, ValueError):
         pass
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(FILES)))
+        return Path(snapshot_download(**wanted))
     except RepositoryNotFoundError as error:
         raise ModelFileError(f"the hub has no repository {repository!r}, or it is private") from error
+    except RevisionNotFoundError as error:
+        raise ModelFileError(f"{repository!r} on the hub has no revision {revision!r}") from error
     except Exception as error:  # each HTTP library that the hub's has used so far has its own
         reason = " ".join(str(error).split())
-        raise ModelFileError(f"hf://{repository} is not cached and cannot be fetched: {reason}") from error
+        raise ModelFileError(f"hf://{text} is not cached and cannot be fetched: {reason}") from error
 
 
 def _sha256(path: Path) -> str:

@@ -21,6 +21,7 @@ LAYERS = [
     {"zoo"},
     {"api", "official"},
     {"evaluation", "training", "conformance"},
+    {"bulk"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

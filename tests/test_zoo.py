@@ -1,4 +1,6 @@
+import base64
 import copy
+import hashlib
 import json
 import os
 import re
@@ -9,9 +11,11 @@ import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
 from glc_toolkit import ModelFileError, zoo
@@ -146,92 +150,245 @@ def test_unknown_models_are_refused():
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The part of the hub's HTTP API that a snapshot download uses, serving one folder as owner/tiny."""
-
-    commit = "a" * 40
+    """The part of the hub's HTTP API that snapshots and pushes use. Repositories are the server's ``repositories``:
+    ``{"owner/name": {"private": bool, "commits": [{file: bytes}, ...]}}``; the last commit is main."""
 
     def do_HEAD(self):
         self.do_GET(body=False)
 
     def do_GET(self, body=True):
-        path = self.path.split("?")[0]
+        path = unquote(self.path.split("?")[0])
         self.server.asked.append(path.rsplit("/", 1)[-1])
-        files = {p.name: p for p in self.server.folder.iterdir()}
-        if path.startswith("/api/models/owner/tiny/tree/"):
-            listing = [{"type": "file", "path": n, "size": p.stat().st_size, "oid": "0" * 40} for n, p in files.items()]
-            return self.answer(json.dumps(listing).encode(), body, "application/json")
-        if path.startswith("/api/models/owner/tiny"):
-            facts = {"id": "owner/tiny", "sha": self.commit, "siblings": [{"rfilename": n} for n in files]}
-            return self.answer(json.dumps(facts).encode(), body, "application/json")
-        name = path.rsplit("/", 1)[-1]
-        if path.startswith("/owner/tiny/resolve/") and name in files:
-            return self.answer(files[name].read_bytes(), body, "application/octet-stream", name)
-        self.send_response(404)
-        self.send_header("X-Error-Code", "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        found = re.match(r"(?:/api/models)?/(\w+/\w+)(?:/(?:revision|tree|resolve)/(\w+))?(?:/([\w.-]+))?$", path)
+        repository = self.server.repositories.get(found and found[1])
+        if repository is None or (repository["private"] and not self.may("read")):
+            return self.refuse(404, "RepoNotFound")
+        commits = {self.commit(i): files for i, files in enumerate(repository["commits"])}
+        sha = self.commit(len(commits) - 1) if found[2] in (None, "main") else found[2]
+        if sha not in commits and found[2] is not None:
+            return self.refuse(404, "RevisionNotFound")
+        files = commits.get(sha, {})
+        if "/tree/" in path:
+            listing = [{"type": "file", "path": n, "size": len(data), "oid": "0" * 40} for n, data in files.items()]
+            return self.answer(listing, body)
+        if path.startswith("/api/"):
+            siblings = [{"rfilename": name} for name in files]
+            return self.answer(
+                {"id": found[1], "sha": sha, "siblings": siblings, "private": repository["private"]}, body
+            )
+        if found[3] in files:
+            return self.answer(files[found[3]], body, {"X-Repo-Commit": sha, "ETag": f'"{sha}-{found[3]}"'})
+        self.refuse(404, "EntryNotFound")
 
-    def answer(self, data, body, kind, name=None):
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
+    def do_POST(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(self.path)
+        if not self.may("write"):
+            return self.refuse(401 if "Authorization" not in self.headers else 403)
+        if self.path == "/api/validate-yaml":
+            return self.answer({"errors": [], "warnings": []})
+        if self.path == "/api/repos/create":
+            wanted = json.loads(data)
+            name = f"{wanted.get('organization', 'owner')}/{wanted['name']}"
+            private = wanted.get("private", wanted.get("visibility") == "private")  # as the library's version has it
+            known = self.server.repositories.setdefault(name, {"private": private, "commits": []})
+            return self.answer({"url": f"{self.root()}/{name}"}, status=409 if known["commits"] else 200)
+        if "/preupload/" in self.path:
+            kinds = {True: "lfs", False: "regular"}
+            files = [f["path"] for f in json.loads(data)["files"]]
+            modes = [{"path": f, "uploadMode": kinds[f == zoo.WEIGHTS], "shouldIgnore": False} for f in files]
+            return self.answer({"files": modes})
+        if self.path.endswith("/info/lfs/objects/batch"):
+            objects = json.loads(data)["objects"]
+            for one in objects:
+                one["actions"] = {"upload": {"href": f"{self.root()}/lfs/{one['oid']}"}}
+            return self.answer({"objects": objects, "transfer": "basic"})
+        name = re.match(r"/api/models/(\w+/\w+)/commit/main", self.path)[1]
+        files = {}
+        for line in map(json.loads, data.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.server.objects[value["oid"]]
+        commits = self.server.repositories[name]["commits"]
+        commits.append({**(commits[-1] if commits else {}), **files})
+        sha = self.commit(len(commits) - 1)
+        self.answer({"commitUrl": f"{self.root()}/{name}/commit/{sha}", "commitOid": sha})
+
+    def do_PUT(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        assert hashlib.sha256(data).hexdigest() == self.path.rsplit("/", 1)[-1]
+        self.server.objects[self.path.rsplit("/", 1)[-1]] = data
+        self.answer({})
+
+    def may(self, what):
+        return what in self.headers.get("Authorization", "")  # a token says what it may
+
+    def root(self):
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    @staticmethod
+    def commit(number):
+        return hashlib.sha1(str(number).encode()).hexdigest()
+
+    def answer(self, value, body=True, headers=None, status=200):
+        data = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/octet-stream" if value is data else "application/json")
         self.send_header("Content-Length", str(len(data)))
-        self.send_header("X-Repo-Commit", self.commit)
-        if name:
-            self.send_header("ETag", f'"{name}"')
+        for name, text in (headers or {}).items():
+            self.send_header(name, text)
         self.end_headers()
         if body:
             self.wfile.write(data)
+
+    def refuse(self, status, code=""):
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *args):
         pass
 
 
 HUB_CODE = """
-import sys
+import json, os, sys
+from click.testing import CliRunner
 from glc_toolkit import zoo, ModelFileError
+from glc_toolkit.cli import cli
 for line in sys.stdin:
+    token, *words = json.loads(line)
+    os.environ["HF_TOKEN"] = token
     try:
-        print(zoo.load(line.strip()).fingerprint().hex())
+        if words[0] == "load":
+            print(zoo.load(words[1]).fingerprint().hex())
+        elif words[0] == "loaded":
+            print(zoo.push(zoo.load(words[1]), words[2], license="mit"))
+        else:
+            result = CliRunner().invoke(cli, ["zoo", *words])
+            print(result.exit_code, result.stdout.strip(), result.stderr.strip().replace(chr(10), "//"))
     except ModelFileError as error:
         print("refused:", error)
 """
 
 
-def test_a_model_from_the_hub_is_cached_and_then_needs_no_network(tiny_folder, tiny_model, tmp_path):
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A stand-in of the hub, and a function that has another process, in which the hub's library knows it from the
+    start, do something: ``load``, push a ``loaded`` model, or a command of ``glc zoo``."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.folder, server.asked = tiny_folder, []
+    server.repositories, server.objects, server.asked = {}, {}, []
+    server.home = tmp_path_factory.mktemp("hub")  # where the other process keeps what it fetched
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = {  # which the hub's library reads as it is imported: hence another process
+    environment = {
         **os.environ,
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path),
+        "HF_HOME": str(server.home),
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "NO_PROXY": "127.0.0.1",
     }
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen([sys.executable, "-u", "-c", HUB_CODE], env=environment, bufsize=1, **pipes) as other:
 
-        def load(repository):
-            other.stdin.write(f"hf://{repository}\n")
+        def ask(*words, token=""):
+            other.stdin.write(json.dumps([token, *map(str, words)]) + "\n")
             return other.stdout.readline().strip()
 
-        expected = tiny_model.fingerprint().hex()
-        assert load("owner/tiny") == expected and zoo.WEIGHTS in server.asked
-        assert load("owner/other").startswith("refused: the hub has no repository 'owner/other'")
-        assert load("../../x").startswith("refused: hf://../../x ")
+        yield server, ask
+        other.stdin.close()
+    server.shutdown()
+    server.server_close()
 
-        server.asked.clear()
-        assert load("owner/tiny") == expected and not server.asked
-        (cached,) = tmp_path.glob(f"hub/*/snapshots/*/{zoo.SUMS}")
-        cached.unlink()  # as a download that was cut off leaves it
-        assert load("owner/tiny") == expected and cached.exists()
 
-        server.shutdown()
-        server.server_close()
-        assert load("owner/tiny") == expected
-        assert load("owner/third").startswith("refused: hf://owner/third is not cached")
-        cached.unlink()
-        assert load("owner/tiny").startswith("refused: ")
+def test_a_pushed_model_has_a_card_and_is_loaded_by_its_revision(hub, folder, tiny_model):
+    server, ask = hub
+    card = "---\nlicense: cc-by-4.0\nlanguage: en\n---\n# Mine\n\n| bpp | psnr | dists |\n"
+    (folder / zoo.CARD).write_text(card)
+    zoo.write_sums(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    said = ask("push", folder, "owner/mine", "--dataset", "owner/photos", token="read write")
+    first = re.search(r"hf://owner/mine@\w{40}", said)
+    assert said.startswith("0 ") and first, said
+
+    (files,) = server.repositories["owner/mine"]["commits"]
+    assert set(files) == set(zoo.FILES) and files[zoo.WEIGHTS] == before[zoo.WEIGHTS]
+    data = ModelCard(files[zoo.CARD].decode()).data
+    assert (data.license, data.language, data.datasets) == ("cc-by-4.0", "en", ["owner/photos"])
+    assert (data.library_name, data.pipeline_tag, data.metrics) == ("glc-toolkit", "image-to-image", ["dists", "psnr"])
+    assert "image-compression" in data.tags and files[zoo.CARD].decode().endswith("# Mine\n\n| bpp | psnr | dists |\n")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+    said = ask("push", folder, "owner/mine", "--license", "mit", token="read write")
+    assert said.startswith("0 hf://owner/mine@"), said
+    second = said.split()[1]
+    assert ModelCard(server.repositories["owner/mine"]["commits"][1][zoo.CARD].decode()).data.license == "mit"
+    assert second != first[0]
+    third = ask("loaded", folder, "owner/loaded", token="read write")
+    for pinned in (first[0], second, third):
+        assert ask("load", pinned) == tiny_model.fingerprint().hex()
+    licences = {
+        ModelCard(path.read_text()).data.license for path in server.home.glob(f"hub/*mine/snapshots/*/{zoo.CARD}")
+    }
+    assert licences == {"cc-by-4.0", "mit"} and len(server.repositories["owner/mine"]["commits"]) == 2
+
+
+def test_what_cannot_be_pushed_is_one_line_and_nothing_is_sent(hub, folder):
+    server, ask = hub
+    server.repositories["owner/public"] = {"private": False, "commits": []}
+    before = set(server.repositories)
+    no_token = "the hub does not let you write to owner/refused: log in with `hf auth login`"
+    for words, token, message in [
+        (["owner/refused", "--license", "mit"], "", no_token),
+        (["owner/refused", "--license", "mit"], "read", no_token),
+        (["owner/refused"], "read write", "without a licence"),
+        (["owner/public", "--license", "mit", "--private"], "read write", "owner/public is there already, and public"),
+        (["a/b/c", "--license", "mit"], "read write", "a/b/c"),
+    ]:
+        said = ask("push", folder, *words, token=token)
+        assert said.startswith("1 ") and message in said and "//" not in said.replace("://", ""), said
+    private = ["owner/hidden", "--license", "mit", "--private"]
+    assert ask("push", folder, *private, token="read write").startswith("0 hf://owner/hidden@")
+    assert server.repositories["owner/hidden"]["private"]
+    assert ask("load", "hf://owner/hidden").startswith("refused: the hub has no repository 'owner/hidden', or")
+    corrupt(folder)
+    server.asked.clear()
+    said = ask("push", folder, "owner/broken", "--license", "mit", token="read write")
+    assert said.startswith("1 ") and "sha256 is not that" in said and not server.asked
+    assert set(server.repositories) == before | {"owner/hidden"}
+
+
+def test_a_model_from_the_hub_is_cached_and_then_needs_no_network(hub, tiny_folder, tiny_model):
+    """The last test with this hub: it ends without one."""
+    server, ask = hub
+    server.repositories["owner/tiny"] = {
+        "private": False,
+        "commits": [{p.name: p.read_bytes() for p in tiny_folder.iterdir()}],
+    }
+
+    def load(repository):
+        return ask("load", f"hf://{repository}")
+
+    expected = tiny_model.fingerprint().hex()
+    assert load("owner/tiny") == expected and zoo.WEIGHTS in server.asked
+    assert load("owner/other").startswith("refused: the hub has no repository 'owner/other'")
+    assert load("owner/tiny@v9").startswith("refused: 'owner/tiny' on the hub has no revision 'v9'")
+    assert load("../../x").startswith("refused: hf://../../x ")
+
+    server.asked.clear()
+    assert load("owner/tiny") == expected and not server.asked
+    (cached,) = server.home.glob(f"hub/*tiny/snapshots/*/{zoo.SUMS}")
+    cached.unlink()  # as a download that was cut off leaves it
+    assert load("owner/tiny") == expected and cached.exists()
+
+    server.shutdown()
+    server.server_close()
+    assert load("owner/tiny") == expected
+    assert load("owner/third").startswith("refused: hf://owner/third is not cached")
+    cached.unlink()
+    assert load("owner/tiny").startswith("refused: ")
 
 
 @pytest.mark.slow

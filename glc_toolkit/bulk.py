@@ -1,0 +1,406 @@
+"""Many pictures: folders, tar shards and fsspec URLs, by one process or by Ray workers, with the same result.
+
+A file is the unit of work: a picture, or a tar shard, which becomes a tar shard. What became of each is a line of
+``manifest.jsonl`` in the target, after a first line that says what the job is; a job that is run again does the files
+that have no line without an error there, or whose output is gone. Sources are not read again to see whether they
+changed.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+import fsspec
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
+
+from glc_toolkit import api, bitstream, io, registry, zoo
+from glc_toolkit.evaluation import evaluate
+
+MANIFEST = "manifest.jsonl"
+TAR = ".tar"
+STREAM = ".glc"
+SAVE_EVERY = 30.0  # seconds, between two writings of the manifest
+RETRIES = 3  # of a file whose worker died
+BLOCKS = 4096  # shares that Ray Data deals out; a share is lost to a worker's death as a whole, and done again
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do: all that a worker has to know."""
+
+    task: Literal["encode", "decode", "eval"]
+    source: str  #: folder, file or pattern (``*.tar``), as a path or fsspec URL
+    target: str  #: folder, as a path or fsspec URL
+    model: str | None = None  #: as :func:`glc_toolkit.zoo.load`; ``None`` decodes by the fingerprint in each file
+    quality: float | None = None
+    metrics: tuple[str, ...] = evaluate.METRICS
+    max_pixels: int | None = None
+    device: str = "cpu"
+
+
+@dataclass
+class Report:
+    """What became of a job."""
+
+    pictures: int = 0  #: done now
+    skipped: int = 0  #: files that were done before
+    seconds: float = 0.0
+    errors: list[dict] = field(default_factory=list)  #: rows of the manifest
+    mean: dict[str, float] | None = None  #: of an evaluation, over all rows of the manifest
+
+
+class Place(NamedTuple):
+    """A folder somewhere."""
+
+    fs: fsspec.AbstractFileSystem
+    root: str
+
+    def path(self, name: str) -> str:
+        return f"{self.root.rstrip('/')}/{name}"
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A file to write that takes its name once it is whole."""
+        path = self.path(name)
+        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if isinstance(self.fs, LocalFileSystem):
+            with io.replacing(path) as partial, open(partial, "wb") as file:
+                yield file
+        else:
+            with self.fs.transaction, self.fs.open(path, "wb") as file:
+                yield file
+
+
+def run(
+    job: Job,
+    workers: int | None = None,
+    address: str | None = None,
+    progress: Callable[[int, int, int], object] = lambda done, files, pictures: None,
+) -> Report:
+    """Do a job, or go on with it. Errors of single files are in the report, and in the manifest.
+
+    Args:
+        job: what to do.
+        workers: Ray actors, each with one core (and GPU, if ``job.device`` is one) and the model; ``None`` is this
+            process alone, on one core too, or with ``address`` as many as the cluster has room for.
+        address: a Ray cluster, as ``ray.init`` takes it; ``None`` starts one on this machine for ``workers``.
+        progress: called after each file with files done, all files to do, and pictures done.
+
+    Raises ``ValueError`` if there is nothing to do, the target holds another job, or outputs would replace sources.
+    """
+    started = time.perf_counter()
+    job = absolute(job)
+    names = find(job)
+    manifest = Manifest(job)
+    todo = [name for name in names if not manifest.has(name)]
+    report = Report(skipped=len(names) - len(todo))
+    results: Iterable[dict] = ()
+    left, threads = dict.fromkeys(todo), torch.get_num_threads()
+    if todo and workers is None and address is None:
+        results = map(Worker(job), items(todo))
+    elif todo:
+        results = spread(job, todo, workers, address)
+    try:
+        for result in results:
+            rows = json.loads(result["rows"])
+            manifest.add(name := rows[0]["source"], rows)
+            del left[name]
+            report.pictures += sum("bytes" in row for row in rows)
+            report.errors += [row for row in rows if "error" in row]
+            progress(len(todo) - len(left), len(todo), report.pictures)
+        for name in left:
+            row = {"source": name, "error": f"its worker died, and {RETRIES} times again when it was retried"}
+            manifest.add(name, [row])
+            report.errors.append(row)
+    finally:
+        torch.set_num_threads(threads)
+        if manifest.lines:
+            manifest.save()
+    if job.task == "eval":
+        report.mean = mean(manifest)
+    report.errors.sort(key=lambda row: (row["source"], row.get("member", "")))
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def absolute(job: Job) -> Job:
+    """The same job in the words of any folder that a worker may run in."""
+
+    def path(text: str) -> str:
+        return text if "://" in text else os.path.abspath(text)
+
+    folder = job.model is not None and job.model not in zoo.folders()
+    model = path(job.model) if folder else job.model
+    return replace(job, source=path(job.source), target=path(job.target), model=model)
+
+
+def items(names: list[str]) -> list[dict[str, str]]:
+    """Names as Ray Data carries them: in JSON, since not every name of a file is UTF-8."""
+    return [{"source": json.dumps(name)} for name in names]
+
+
+def spread(job: Job, names: list[str], workers: int | None, address: str | None) -> Iterator[dict]:
+    """The results of a :class:`Worker` for each name, from actors of Ray Data, as they come. A name whose worker died
+    again and again has none."""
+    try:
+        import ray.data
+    except ImportError as error:
+        raise ValueError(f"several workers need ray ({error}): pip install 'glc-toolkit[ray]'") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    own = not ray.is_initialized()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if own and address is None:  # what the actors hand over is small
+        ray.init(num_cpus=workers, include_dashboard=False, object_store_memory=2**27, **quiet)
+    elif own:
+        ray.init(address=address, **quiet)
+    try:
+        resource = "CPU" if job.device == "cpu" else "GPU"
+        room = int(ray.cluster_resources().get(resource, 0))
+        if room < (workers or 1):
+            raise ValueError(f"the Ray cluster has {room} {resource}s, too few for {workers or 1} workers")
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = -1
+        data = ray.data.from_items(items(names), override_num_blocks=min(len(names), BLOCKS))
+        results = data.map(
+            Worker,
+            fn_constructor_args=(job,),
+            # One file at a time: what waits behind one that kills its worker would fail with it.
+            compute=ray.data.ActorPoolStrategy(size=min(workers or room, len(names)), max_tasks_in_flight_per_actor=1),
+            num_cpus=1,
+            num_gpus=None if resource == "CPU" else 1,
+            max_task_retries=RETRIES,
+        )
+        yield from results.iter_rows()
+    finally:
+        if own:
+            ray.shutdown()
+
+
+class Worker:
+    """Holds the model; a call does one file and gives its rows of the manifest, in JSON."""
+
+    def __init__(self, job: Job):
+        torch.set_num_threads(1)  # more would round otherwise, and now and then give other bytes
+        self.job = job
+        self.source, self.target = places(job)
+        self.model = None if job.model is None else zoo.load(job.model, job.device)
+        self.known = cache(lambda fingerprint: zoo.by_fingerprint(fingerprint).to(job.device))
+        self.suffixes = suffixes(job.task)
+        self.work = {"encode": self.encode, "decode": self.decode, "eval": self.measure}[job.task]
+        if job.task == "eval":
+            self.distances = {name: registry.build("metric", {"name": name}) for name in job.metrics}
+
+    def __call__(self, item: dict[str, str]) -> dict[str, str]:
+        name = json.loads(item["source"])
+        try:
+            rows = self.shard(name) if is_shard(name) else [self.file(name)]
+        except Exception as error:  # one bad file among a million stops nothing
+            rows = [{"source": name, "error": reason(error)}]
+        return {"rows": json.dumps(rows)}
+
+    def file(self, name: str) -> dict:
+        output, facts = self.work(self.source.fs.cat_file(self.source.path(name)))
+        with self.writing(renamed(self.job.task, name)) as file:
+            file.write(output)
+        return {"source": name, **self.named(name), **facts}
+
+    def shard(self, name: str) -> list[dict]:
+        """Do the pictures of a shard; whatever else it holds is copied."""
+        rows = []
+        with (
+            self.source.fs.open(self.source.path(name), "rb") as file,
+            tarfile.open(fileobj=file, mode="r:") as old,
+            self.writing(name) as output,
+            tarfile.open(fileobj=output, mode="w|") as new,
+        ):
+            for member in old:
+                data = old.extractfile(member).read() if member.isfile() else b""
+                if member.isfile() and PurePosixPath(member.name).suffix.lower() in self.suffixes:
+                    row = {"source": name, "member": member.name}
+                    try:
+                        data, facts = self.work(data)
+                    except Exception as error:
+                        rows.append(row | {"error": reason(error)})
+                        continue
+                    rows.append(row | self.named(member.name) | facts)
+                    info = tarfile.TarInfo(renamed(self.job.task, member.name))
+                    info.size, info.mtime, info.mode = len(data), member.mtime, member.mode
+                    member = info
+                new.addfile(member, BytesIO(data))
+            file.seek(old.offset)  # tarfile takes a damaged header for the end
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"the shard is damaged or cut short at byte {old.offset}")
+        return rows or [{"source": name}]
+
+    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
+        return open(os.devnull, "wb") if self.job.task == "eval" else self.target.writing(name)
+
+    def named(self, name: str) -> dict[str, str]:
+        return {} if self.job.task == "eval" else {"output": renamed(self.job.task, name)}
+
+    def encode(self, data: bytes) -> tuple[bytes, dict]:
+        output = api.encode(opened(data), self.model, self.job.quality, max_pixels=self.job.max_pixels)
+        return output, facts_of(output)
+
+    def decode(self, data: bytes) -> tuple[bytes, dict]:
+        model = self.model or self.known(bitstream.parse(data).fingerprint)
+        output = BytesIO()
+        api.decode(data, model, max_pixels=self.job.max_pixels).save(output, "png")
+        return output.getvalue(), facts_of(output.getvalue())
+
+    def measure(self, data: bytes) -> tuple[bytes, dict]:
+        x = io.to_tensor(opened(data), self.job.max_pixels)
+        encode, decode = evaluate.glc_codec(self.model, self.job.quality)
+        stream = encode(io.to_pillow(x))
+        values = evaluate.measure(io.to_tensor(decode(stream)), x, self.distances)
+        row = {"bytes": len(stream), "bpp": 8 * len(stream) / (x.shape[-1] * x.shape[-2]), **values}
+        return stream, {key: value if math.isfinite(value) else None for key, value in row.items()}
+
+
+class Manifest:
+    """``manifest.jsonl``: the lines about each file, kept as text, since a million of them have to fit."""
+
+    def __init__(self, job: Job):
+        source, self.place = places(job)
+        model = job.model and zoo.info(job.model)["fingerprint"]
+        facts = {"task": job.task, "source": source.fs.unstrip_protocol(source.root), "model": model}
+        facts |= {} if job.task == "decode" else {"quality": job.quality}
+        facts |= {"metrics": list(job.metrics)} if job.task == "eval" else {}
+        self.head = {"job": facts}
+        self.task = job.task
+        self.lines: dict[str, str] = {}
+        self.saved, self.pause = time.perf_counter(), SAVE_EVERY
+        path = self.place.path(MANIFEST)
+        self.outputs: set[str] = set()
+        if self.place.fs.exists(path):
+            self.outputs = set(self.place.fs.find(self.place.root))
+            self.read(self.place.fs.cat_file(path).decode(), path)
+
+    def read(self, text: str, path: str) -> None:
+        head, *rows = text.splitlines()
+        try:
+            other = json.loads(head)
+            for line in rows:
+                name = json.loads(line)["source"]
+                self.lines[name] = self.lines.get(name, "") + line + "\n"
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: {error}; remove it to begin anew") from error
+        if other != self.head:
+            raise ValueError(f"{path} is of another job, {head}; give another folder to write to")
+
+    def has(self, name: str) -> bool:
+        """Whether a file was done, without an error, and its output is there."""
+        lines = self.lines.get(name)
+        if lines is None or any("error" in json.loads(line) for line in lines.splitlines()):
+            return False
+        return self.task == "eval" or self.place.path(renamed(self.task, name)) in self.outputs
+
+    def add(self, name: str, rows: list[dict]) -> None:
+        self.lines[name] = "".join(json.dumps(row) + "\n" for row in rows)
+        if time.perf_counter() - self.saved > self.pause:
+            self.save()
+
+    def save(self) -> None:
+        """Write it whole, which object stores ask for, and so seldom that this takes no more than a twentieth."""
+        started = time.perf_counter()
+        with self.place.writing(MANIFEST) as file:
+            file.write(f"{json.dumps(self.head)}\n".encode())
+            for name in sorted(self.lines):
+                file.write(self.lines[name].encode())
+        self.saved = time.perf_counter()
+        self.pause = max(SAVE_EVERY, 20 * (self.saved - started))
+
+    def rows(self) -> Iterator[dict]:
+        for lines in self.lines.values():
+            yield from map(json.loads, lines.splitlines())
+
+
+def mean(manifest: Manifest) -> dict[str, float] | None:
+    rows = [row for row in manifest.rows() if "bpp" in row]
+    numbers = [{k: math.nan if v is None else v for k, v in row.items() if not isinstance(v, str)} for row in rows]
+    return evaluate.summary(numbers) if numbers else None
+
+
+def places(job: Job) -> tuple[Place, Place]:
+    """The folder that names of sources are relative to, and the target."""
+    try:
+        fs, root = fsspec.url_to_fs(job.source)
+        if not fs.isdir(root):
+            fixed = root.split("*")[0].split("?")[0].split("[")[0] if not fs.exists(root) else root
+            root = fixed.rpartition("/")[0]
+        return Place(fs, root), Place(*fsspec.url_to_fs(job.target))
+    except (ImportError, ValueError) as error:  # of a protocol
+        raise ValueError(f"{job.source} or {job.target} is no place that fsspec can reach here: {error}") from error
+
+
+def find(job: Job) -> list[str]:
+    """Names of the files to do, sorted, relative to their folder; what lies in a target inside it is not among them."""
+    source, target = places(job)
+    fs, path = fsspec.url_to_fs(job.source)
+    try:
+        if fs.isdir(path):
+            paths = fs.find(path)
+        elif fs.exists(path):
+            paths = [path]
+        else:
+            paths = [name for name, facts in fs.glob(path, detail=True).items() if facts["type"] == "file"]
+    except OSError:
+        raise
+    except Exception as error:  # each store has its own
+        raise ValueError(f"{job.source} cannot be listed: {reason(error)}") from error
+    if target.root != source.root and target.path("").startswith(source.path("")):
+        paths = [path for path in paths if not path.startswith(target.path(""))]
+    names = [path[len(source.path("")) :] for path in sorted(paths)]
+    kinds = suffixes(job.task) | {TAR}
+    names = [name for name in names if PurePosixPath(name).suffix.lower() in kinds]
+    if not names:
+        raise ValueError(f"no {'GLC files' if job.task == 'decode' else 'pictures'} or tar shards at {job.source}")
+    if job.task != "eval" and (both := {target.path(renamed(job.task, n)) for n in names} & set(paths)):
+        raise ValueError(f"{min(both)} is a file to read; give another folder to write to")
+    return names
+
+
+def is_shard(name: str) -> bool:
+    return name.lower().endswith(TAR)
+
+
+def suffixes(task: str) -> set[str]:
+    return {STREAM} if task == "decode" else io.suffixes(Image.OPEN)
+
+
+def renamed(task: str, name: str) -> str:
+    """The name of an output. It keeps the suffix of its source: a.jpg and a.png may lie in one folder."""
+    if is_shard(name):
+        return name
+    return name.removesuffix(STREAM) + ".png" if task == "decode" else name + STREAM
+
+
+def opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data))
+    except Exception as error:  # as in io.to_tensor; Pillow's message would name our buffer
+        raise io.PictureError("it cannot be read as a picture") from error
+
+
+def facts_of(output: bytes) -> dict[str, Any]:
+    return {"bytes": len(output), "sha256": hashlib.sha256(output).hexdigest()}
+
+
+def reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    expected = isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("glc_toolkit.")
+    return text if text and expected else f"{type(error).__name__}: {text}"

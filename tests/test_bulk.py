@@ -1,0 +1,260 @@
+import json
+import os
+import signal
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from glc_toolkit import api, bulk
+from glc_toolkit.cli import cli
+from glc_toolkit.evaluation import evaluate
+
+PICTURES = ("a.jpg", "a.png", "sub/a.png", "sub/deeper/b.webp")
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """Four pictures, a broken one, another file, and a shard of such."""
+    folder, random = tmp_path / "source", np.random.default_rng(0)
+    for name in PICTURES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture either")
+    (folder / "label.json").write_text("{}")
+    with tarfile.open(folder / "sub" / "shard.tar", "w") as tar:
+        for name in ("a.jpg", "broken.png", "label.json", "sub/deeper/b.webp"):
+            tar.add(folder / name, f"in/{Path(name).name}")
+    (folder / "label.json").unlink()
+    return folder
+
+
+@pytest.fixture
+def job(source, tiny_folder, tmp_path):
+    def make(target="out", **changes) -> bulk.Job:
+        facts = {"task": "encode", "source": str(source), "model": str(tiny_folder)}
+        return bulk.Job(target=target if "://" in target else f"{tmp_path}/{target}", **{**facts, **changes})
+
+    return make
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def members(shard: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=BytesIO(shard)) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / bulk.MANIFEST).read_text().splitlines()[1:]]
+
+
+BROKEN = [
+    {"source": "broken.png", "error": "it cannot be read as a picture"},
+    {"source": "sub/shard.tar", "member": "in/broken.png", "error": "it cannot be read as a picture"},
+]
+
+
+def test_a_folder_is_what_its_pictures_are_one_by_one(job, source, tiny_model, tmp_path):
+    report = bulk.run(job())
+    assert report.pictures == 6 and report.skipped == 0 and report.errors == BROKEN
+    made = files(tmp_path / "out")
+    shard = members(made.pop("sub/shard.tar"))
+    lines = rows(tmp_path / "out")
+    del made[bulk.MANIFEST]
+    expected = {name: api.encode(source / name, tiny_model) for name in PICTURES}
+    assert made == {f"{name}.glc": data for name, data in expected.items()}
+    assert list(shard) == ["in/a.jpg.glc", "in/label.json", "in/b.webp.glc"]
+    assert shard["in/a.jpg.glc"] == expected["a.jpg"] and shard["in/label.json"] == b"{}"
+    assert [(row["source"], row.get("member")) for row in lines] == [
+        *((name, None) for name in (*PICTURES[:2], "broken.png", PICTURES[2], PICTURES[3])),
+        *(("sub/shard.tar", f"in/{name}") for name in ("a.jpg", "broken.png", "b.webp")),
+    ]
+    assert all(len(row["sha256"]) == 64 and row["bytes"] > 0 for row in lines if "error" not in row)
+
+
+def test_decoding_takes_it_back(job, source, tiny_model, tmp_path):
+    bulk.run(job())
+    back = job("back", task="decode", source=str(tmp_path / "out"))
+    assert bulk.run(back).errors == []
+    made = files(tmp_path / "back")
+    assert set(made) == {bulk.MANIFEST, "sub/shard.tar", *(f"{name}.png" for name in PICTURES)}
+    expected = api.decode(api.encode(source / "a.jpg", tiny_model), tiny_model)
+    assert np.array_equal(Image.open(BytesIO(made["a.jpg.png"])), expected)
+    assert members(made["sub/shard.tar"])["in/a.jpg.png"] == made["a.jpg.png"]
+
+
+def test_streams_of_several_models_are_decoded_by_their_fingerprints(job, tmp_path, tiny_folder, noise, monkeypatch):
+    monkeypatch.setenv("GLC_ZOO", str(tiny_folder.parent))
+    (tmp_path / "streams").mkdir()
+    for name in ("tiny", "glc-image-0.03"):
+        (tmp_path / "streams" / f"{name}.glc").write_bytes(api.encode(noise, name))
+    report = bulk.run(job(task="decode", source=str(tmp_path / "streams"), model=None))
+    assert report.pictures == 2 and set(files(tmp_path / "out")) == {"tiny.png", "glc-image-0.03.png", bulk.MANIFEST}
+
+
+def test_evaluation_gives_the_numbers_of_evaluate(job, source, tiny_model, tmp_path):
+    report = bulk.run(job(task="eval", metrics=("psnr", "ms-ssim")))
+    assert report.errors == BROKEN and set(files(tmp_path / "out")) == {bulk.MANIFEST}
+    codec = evaluate.glc_codec(tiny_model)
+    paths = [source / PICTURES[i] for i in (0, 1, 2, 3, 0, 3)]
+    expected = list(evaluate.evaluate(paths, *codec, ("psnr", "ms-ssim")))
+    measured = [row for row in rows(tmp_path / "out") if "error" not in row]
+    for row, one in zip(measured, expected, strict=True):
+        assert all(row[key] == one[key] for key in ("bytes", "bpp", "psnr")) and row["ms-ssim"] is None
+    assert report.mean["psnr"] == pytest.approx(np.mean([row["psnr"] for row in expected]))
+
+
+def test_a_second_run_does_what_is_left(job, source, tmp_path):
+    bulk.run(job())
+    before = files(tmp_path / "out")
+    (tmp_path / "out" / "a.png.glc").unlink()
+    (source / "broken.png").write_bytes((source / "a.png").read_bytes())
+    report = bulk.run(job())  # the shard again, too: it lacks a picture
+    assert report.skipped == 3 and report.pictures == 4 and report.errors == BROKEN[1:]
+    after = files(tmp_path / "out")
+    assert after.pop("broken.png.glc") == after["a.png.glc"]
+    assert {**after, bulk.MANIFEST: b""} == {**before, bulk.MANIFEST: b""}
+    (source / "sub" / "shard.tar").unlink()
+    assert bulk.run(job()) == bulk.Report(skipped=5, seconds=pytest.approx(0, abs=60))
+
+
+def test_a_run_that_is_stopped_keeps_what_it_did(job, tmp_path):
+    def stop(done, files, pictures):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bulk.run(job(), progress=stop)
+    assert [row["source"] for row in rows(tmp_path / "out")] == ["a.jpg", "a.png"]
+    assert bulk.run(job()).skipped == 2
+
+
+def test_a_target_of_another_job_is_refused(job, source, tmp_path):
+    bulk.run(job())
+    before = files(tmp_path / "out")
+    for changed in (job(quality=1.0), job(task="eval"), job(source=str(source / "sub")), job(model="glc-image-0.03")):
+        with pytest.raises(ValueError, match="is of another job"):
+            bulk.run(changed)
+    assert files(tmp_path / "out") == before
+    (tmp_path / "out" / bulk.MANIFEST).write_text("nonsense\n")
+    with pytest.raises(ValueError, match=r"is damaged: .*; remove it to begin anew"):
+        bulk.run(job())
+
+
+def test_a_shard_is_whole_or_not_there(job, source, tmp_path):
+    shard = source / "sub" / "shard.tar"
+    whole = shard.read_bytes()
+    damaged = bytearray(whole)
+    damaged[whole.index(b"in/label.json")] ^= 1  # a header whose checksum fails
+    for data in (bytes(damaged), whole[:3000], whole[: whole.index(b"in/label.json")], b"no tar at all" * 99):
+        shard.write_bytes(data)
+        report = bulk.run(job())
+        assert [error["source"] for error in report.errors] == ["broken.png", "sub/shard.tar"]
+        assert "member" not in report.errors[1] and not list((tmp_path / "out").rglob("*.tar"))
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_sources_are_never_written_over(job, source):
+    before = files(source)
+    with pytest.raises(ValueError, match=r"shard\.tar is a file to read"):
+        bulk.run(job(target="source"))
+    assert files(source) == before
+    inside = job(target="source/made")
+    assert bulk.run(inside).pictures == 6
+    assert bulk.run(inside).skipped == 4  # its outputs are not its sources
+
+
+def test_patterns_and_single_files(job, source):
+    assert bulk.find(job(source=f"{source}/sub/*.tar")) == ["shard.tar"]
+    assert bulk.find(job(source=f"{source}/*.png")) == ["a.png", "broken.png"]
+    assert bulk.find(job(source=f"{source}/sub/a.png")) == ["a.png"]
+    for nothing in (f"{source}/nowhere", f"{source}/*.gif", f"{source}/notes.txt"):
+        with pytest.raises(ValueError, match="no pictures or tar shards at"):
+            bulk.find(job(source=nothing))
+    with pytest.raises(ValueError, match="no GLC files or tar shards at"):
+        bulk.find(job(source=f"{source}/*.png", task="decode"))
+    with pytest.raises(ValueError, match="no place that fsspec can reach here: Protocol not known"):
+        bulk.find(job(source="nosuchprotocol://x"))
+
+
+def test_urls(job, source, tmp_path):
+    store = fsspec.filesystem("memory")
+    store.put(f"{source}/", "memory://bulk-source", recursive=True)
+    bulk.run(job())
+    assert bulk.run(job(source="memory://bulk-source", target="memory://bulk-out")).errors == BROKEN
+    for name, data in files(tmp_path / "out").items():
+        if name != bulk.MANIFEST:
+            assert store.cat_file(f"/bulk-out/{name}") == data
+    assert bulk.run(job(source="memory://bulk-source", target="memory://bulk-out")).skipped == 4
+
+
+def glc(*arguments):
+    return CliRunner().invoke(cli, ["bulk", *map(str, arguments)])
+
+
+def test_the_command(source, tiny_folder, tmp_path):
+    result = glc(source, tmp_path / "out", "-m", tiny_folder)
+    assert result.exit_code == 1 and "6 pictures in " in result.output
+    assert "Error: 2 errors, all else is done:\nbroken.png: it cannot be" in result.output
+    assert "sub/shard.tar/in/broken.png: it cannot be" in result.output
+    result = glc(tmp_path / "out", tmp_path / "back", "--decode", "-m", tiny_folder, "--json")
+    assert result.exit_code == 0 and json.loads(result.output)["pictures"] == 6
+    result = glc(f"{source}/a.*", tmp_path / "eval", "--eval", "-m", tiny_folder, "--metric", "psnr")
+    assert result.exit_code == 0 and "mean psnr: " in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["--decode", "-q", "1"], 2, "--quality is for encoding"),
+        (["--metric", "psnr"], 2, "--metric goes with --eval"),
+        (["--eval", "--metric", "beauty"], 2, "no metric beauty"),
+        (["-q", "99"], 2, "quality has to be between"),
+        (["-m", "nowhere"], 1, "no model 'nowhere'"),
+        (["--workers", "0"], 2, "x>=1"),
+    ],
+)
+def test_mistakes(arguments, code, message, source, tmp_path, model):
+    result = glc(source, tmp_path / "out", *arguments)
+    assert result.exit_code == code and message in result.output and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_workers_of_which_some_die(job, source, tmp_path, monkeypatch):
+    """The same bytes as one process; a file whose worker dies is retried, and reported if that never ends."""
+    pytest.importorskip("ray.data", reason="ray is not installed: pip install 'glc-toolkit[ray]'")
+    (source / "deadly.png").write_bytes((source / "a.png").read_bytes())
+    once = tmp_path / "died"
+
+    class Mortal(bulk.Worker):
+        def __call__(self, item):
+            first = json.loads(item["source"]) == "sub/a.png" and not once.exists()
+            once.touch() if first else None
+            if first or json.loads(item["source"]) == "deadly.png":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(item)
+
+    monkeypatch.setattr(bulk, "RETRIES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(bulk, "Worker", Mortal)
+        seen = []
+        report = bulk.run(job("two"), workers=2, progress=lambda *numbers: seen.append(numbers))
+    assert once.exists() and report.pictures == 6 and seen[-1] == (6, 7, 6)
+    assert [error["source"] for error in report.errors] == ["broken.png", "deadly.png", "sub/shard.tar"]
+    assert "its worker died" in report.errors[1]["error"]
+
+    (source / "deadly.png").unlink()
+    bulk.run(job("one"))
+    one, two = files(tmp_path / "one"), files(tmp_path / "two")
+    lines = [line for line in two[bulk.MANIFEST].splitlines() if b"deadly.png" not in line]
+    assert lines == one[bulk.MANIFEST].splitlines()
+    assert {**two, bulk.MANIFEST: b""} == {**one, bulk.MANIFEST: b""}
