@@ -194,8 +194,16 @@ class GLCModel(CompressionModel):
     @property
     def encoder_only(self) -> tuple[str, ...]:
         """Prefixes of the tensors a decoder never looks at, as the components declare them."""
+        return self._declared("encoder_only")
+
+    @property
+    def pixels_only(self) -> tuple[str, ...]:
+        """Likewise, of the tensors that no symbol depends on, but pixels do."""
+        return self._declared("pixels_only")
+
+    def _declared(self, attribute: str) -> tuple[str, ...]:
         parts = ((slot, getattr(self, slot)) for slot in self.slots)
-        return tuple(f"{slot}.{name}" for slot, part in parts for name in getattr(part, "encoder_only", ()))
+        return tuple(f"{slot}.{name}" for slot, part in parts for name in getattr(part, attribute, ()))
 
     def fingerprint(self) -> bytes:
         """32 bytes that name every weight and table a decoder uses."""

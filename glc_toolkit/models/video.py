@@ -265,8 +265,7 @@ class GLCVideo(GLCModel):
         """Fill the coding tables of every entropy model after training; True if any was filled."""
         return any([super().update(force=force), self.image.update(force=force)])
 
-    @property
-    def encoder_only(self) -> tuple[str, ...]:
-        own = getattr(self.own_backbone, "encoder_only", ())
-        image = self.image.encoder_only
-        return (*super().encoder_only, *(f"own_backbone.{n}" for n in own), *(f"image.{n}" for n in image))
+    def _declared(self, attribute: str) -> tuple[str, ...]:
+        own = getattr(self.own_backbone, attribute, ())
+        image = getattr(self.image, attribute)
+        return (*super()._declared(attribute), *(f"own_backbone.{n}" for n in own), *(f"image.{n}" for n in image))

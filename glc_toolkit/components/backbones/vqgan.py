@@ -184,6 +184,7 @@ class VQGAN(nn.Module):
     """
 
     encoder_only = ("encoder.", "quantizer.")
+    pixels_only = ("generator.",)
     example_args = {
         "channels": 32,
         "multipliers": [1, 1],
