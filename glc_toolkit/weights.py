@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -95,7 +96,7 @@ def rebuild(path: Path, facts: dict) -> GLCImage:
     with Budget(elements):
         model = GLCImage(facts["config"])
     for name, wanted in model.state_dict().items():
-        stored = tensors.get(name, wanted)
+        stored = cast(Tensor, tensors.get(name, wanted))
         if stored.dtype != wanted.dtype and not (stored.is_floating_point() and wanted.is_floating_point()):
             raise ValueError(f"{name} is of {stored.dtype}, not {wanted.dtype}")
     model.load_state_dict({**tensors, "_extra_state": model.get_extra_state()})
@@ -157,7 +158,8 @@ def layout(part: TableCoding) -> tuple[int, int, int] | None:
     """Rows, symbols and first symbol of the tables that a built-in entropy model makes; None for one of a plugin."""
     match part:
         case CategoricalTable():
-            return *part.logits.shape, 0
+            rows, symbols = part.logits.shape
+            return rows, symbols, 0
         case GaussianTable():
             return len(part.scale_table), 2 * part.max_symbol + 1, -part.max_symbol
         case FactorizedTable():

@@ -46,6 +46,8 @@ def to_fixed_point(network: nn.Module) -> None:
 class FixedConv(nn.Conv2d):
     """A convolution that an entropy decoder may run: ordinary in float32, exact in float64."""
 
+    bias: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float64:
             return super().forward(x)

@@ -157,7 +157,7 @@ class GLCImage(CompressionModel):
         for string in strings[0]:
             if not string:
                 raise BitstreamError("a string is empty; each has at least its quality byte")
-            images.append(self.decode_payload(string[1:], string[0], shape))
+            images.append(self.decode_payload(string[1:], string[0], (shape[0], shape[1])))
         return {"x_hat": torch.cat(images)}
 
     def quality_code(self, quality: float | None) -> int:

@@ -1,5 +1,7 @@
 """What every hyper module here shares: its networks, and CompressAI's interface of a latent codec."""
 
+from typing import Any
+
 import torch
 from compressai.latent_codecs import LatentCodec
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ class HyperModule(LatentCodec):
 
     downsampling = 4
     encoder_only = ("h_a.",)
+    entropy_model: Any  #: of the registry
 
     def __init__(self, channels: int):
         super().__init__()
@@ -27,6 +30,12 @@ class HyperModule(LatentCodec):
     def exact(self) -> list[nn.Module]:
         """What runs in the entropy decoder."""
         return [self.h_s]
+
+    def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def decode(self, decoder: Decoder, shape: tuple[int, int]) -> Tensor:
+        raise NotImplementedError
 
     def update(self, force: bool = False) -> bool:
         """Fill the coding tables; True if that was needed."""
@@ -53,7 +62,7 @@ class HyperModule(LatentCodec):
 
     def decompress(self, strings: list[list[bytes]], shape: torch.Size) -> dict:
         """The ``params`` that :meth:`compress` had."""
-        return {"params": torch.cat([self.decode(Decoder(string), tuple(shape)) for string in strings[0]])}
+        return {"params": torch.cat([self.decode(Decoder(string), (shape[0], shape[1])) for string in strings[0]])}
 
 
 def hyper_analysis(channels: int) -> nn.Sequential:
@@ -78,4 +87,4 @@ class HyperSynthesis(nn.Sequential):
             DepthConvBlock(2 * channels, 3 * channels),
         )
         with torch.no_grad():  # start from a step and a scale of one
-            self[-1][-1].conv_out.bias[: 2 * channels] += 1.0
+            self[-1][-1].conv_out.bias[: 2 * channels] += 1.0  # pyright: ignore[reportIndexIssue]

@@ -1,5 +1,7 @@
 """The spatial categorical hyper module of GLC: side information as a map of codebook indices."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ class SpatialCategoricalHyper(HyperModule):
     """
 
     encoder_only = ("h_a.", "quantizer.")
+    codes: Tensor
 
     def __init__(self, channels: int, quantizer: dict | None = None, entropy_model: dict | None = None):
         super().__init__(channels)
@@ -73,5 +76,5 @@ class SpatialCategoricalHyper(HyperModule):
 
     def _params(self, indices: Tensor) -> Tensor:
         codes = self.codes if self.entropy_model.tables_ready else self._table()
-        z_hat = sum(codes[group][indices[:, group]] for group in range(len(codes)))
+        z_hat = cast(Tensor, sum(codes[group][indices[:, group]] for group in range(len(codes))))
         return self.h_s(z_hat.movedim(-1, 1).to(self.dtype) / STEPS)
