@@ -4,8 +4,14 @@ Nothing heavy is imported here, so that the command line answers at once; names 
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from glc_toolkit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from glc_toolkit import registry, zoo
+    from glc_toolkit.api import decode, encode
+    from glc_toolkit.types import BitstreamError, ModelFileError
 
 __version__ = "0.1.0"
 __all__ = [

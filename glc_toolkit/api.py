@@ -55,9 +55,9 @@ def encode(
         payload = model.encode_payload(l, code)
         return bitstream.ImageStream(fingerprint, code, width, height, payload).to_bytes()
 
-    if target_bpp is None and max_bytes is None:
-        return file(code)
     budget = max_bytes if target_bpp is None else target_bpp * width * height / 8
+    if budget is None:
+        return file(code)
     codes = range(model.quality_code(model.levels - 1) + 1)
     tried: dict[int, bytes] = {}
 

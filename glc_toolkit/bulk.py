@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import fsspec
 import torch
@@ -65,14 +65,14 @@ class Report:
 class Place(NamedTuple):
     """A folder somewhere."""
 
-    fs: fsspec.AbstractFileSystem
+    fs: Any  #: fsspec.AbstractFileSystem
     root: str
 
     def path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
+    def writing(self, name: str) -> Iterator[Any]:
         """A file to write that takes its name once it is whole."""
         path = self.path(name)
         self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -142,8 +142,9 @@ def absolute(job: Job) -> Job:
     def path(text: str) -> str:
         return text if "://" in text else os.path.abspath(text)
 
-    folder = job.model is not None and job.model not in zoo.folders()
-    model = path(job.model) if folder else job.model
+    model = job.model
+    if model is not None and model not in zoo.folders():
+        model = path(model)
     return replace(job, source=path(job.source), target=path(job.target), model=model)
 
 
@@ -176,7 +177,7 @@ def spread(job: Job, names: list[str], workers: int | None, address: str | None)
         context.max_errored_blocks = -1
         data = ray.data.from_items(items(names), override_num_blocks=min(len(names), BLOCKS))
         results = data.map(
-            Worker,
+            Worker,  # pyright: ignore[reportArgumentType]
             fn_constructor_args=(job,),
             # One file at a time: what waits behind one that kills its worker would fail with it.
             compute=ray.data.ActorPoolStrategy(size=min(workers or room, len(names)), max_tasks_in_flight_per_actor=1),
@@ -197,7 +198,7 @@ class Worker:
         torch.set_num_threads(1)  # more would round otherwise, and now and then give other bytes
         self.job = job
         self.source, self.target = places(job)
-        self.model = None if job.model is None else zoo.load(job.model, job.device)
+        self.model: Any = None if job.model is None else zoo.load(job.model, job.device)
         self.known = cache(lambda fingerprint: zoo.by_fingerprint(fingerprint).to(job.device))
         self.suffixes = suffixes(job.task)
         self.work = {"encode": self.encode, "decode": self.decode, "eval": self.measure}[job.task]
@@ -228,8 +229,9 @@ class Worker:
             tarfile.open(fileobj=output, mode="w|") as new,
         ):
             for member in old:
-                data = old.extractfile(member).read() if member.isfile() else b""
-                if member.isfile() and PurePosixPath(member.name).suffix.lower() in self.suffixes:
+                content = old.extractfile(member) if member.isfile() else None
+                data = content.read() if content else b""
+                if content and PurePosixPath(member.name).suffix.lower() in self.suffixes:
                     row = {"source": name, "member": member.name}
                     try:
                         data, facts = self.work(data)
@@ -246,7 +248,7 @@ class Worker:
                 raise tarfile.ReadError(f"the shard is damaged or cut short at byte {old.offset}")
         return rows or [{"source": name}]
 
-    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
+    def writing(self, name: str) -> AbstractContextManager[Any]:
         return open(os.devnull, "wb") if self.job.task == "eval" else self.target.writing(name)
 
     def named(self, name: str) -> dict[str, str]:

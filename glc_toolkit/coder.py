@@ -11,6 +11,7 @@ import numpy as np
 from glc_toolkit.types import BitstreamError
 
 PRECISION = 24
+stream = constriction.stream  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def quantize_pmf(pmf: np.ndarray) -> np.ndarray:
@@ -22,16 +23,16 @@ def quantize_pmf(pmf: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((len(freq), 1), np.int64), freq.cumsum(1)], 1).astype(np.int32)
 
 
-def _model(row: np.ndarray) -> constriction.stream.model.Categorical:
+def _model(row: np.ndarray):
     # constriction adds one to floor(cumulative weight * (2**24 - S) / total); weights of freq - 1 give freq exactly.
-    return constriction.stream.model.Categorical((np.diff(row) - 1).astype(np.float64), perfect=False)
+    return stream.model.Categorical((np.diff(row) - 1).astype(np.float64), perfect=False)
 
 
 class Encoder:
     """Collects symbols; :meth:`bytes` gives the stream."""
 
     def __init__(self):
-        self._coder = constriction.stream.queue.RangeEncoder()
+        self._coder = stream.queue.RangeEncoder()
 
     def put(self, symbols: np.ndarray, rows: np.ndarray, cdf: np.ndarray, offset: np.ndarray) -> None:
         """Write ``symbols`` (n,) by tables ``rows`` (n,). Every symbol has to lie within its row."""
@@ -51,7 +52,7 @@ class Decoder:
 
     def __init__(self, data: bytes):
         padded = data + bytes(-len(data) % 4 + 8)
-        self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+        self._coder = stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
 
     def get(self, rows: np.ndarray, cdf: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """Symbols (n,) int64 for tables ``rows`` (n,)."""

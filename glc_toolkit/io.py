@@ -134,7 +134,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 def _from_pillow(image: Image.Image, check: Callable[[int, int], None]) -> Tensor:
     check(*image.size)
-    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     if turn is not None:
         image = image.transpose(turn)
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):  # 16 bits of grey

@@ -280,8 +280,9 @@ def read(source: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([ModelCheckpoint]):
             tensors = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch's is pages long and advises the unsafe; others come from what it uses
-        reason = re.search(r"Unsupported [^\n]*?(?= was not|\n|$)", str(error)) or re.search(r"[^\n]*", str(error))
-        raise ModelFileError(f"{source} is no PyTorch checkpoint of tensors alone: {reason[0]}") from error
+        unsupported = re.search(r"Unsupported [^\n]*?(?= was not|\n|$)", str(error))
+        reason = unsupported[0] if unsupported else str(error).split("\n")[0]
+        raise ModelFileError(f"{source} is no PyTorch checkpoint of tensors alone: {reason}") from error
     for wrapper in WRAPPERS:
         if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
             tensors = tensors[wrapper]

@@ -1,8 +1,8 @@
 """A trained model as one safetensors file: weights, coding tables and, in the metadata, the config to build it by.
 
 Weights are stored in float16, but for the convolutions that no decoder's symbol depends on: those that only an encoder
-runs, and those that make pixels of a decoded latent. They take 8 bits and a scale for each output channel (of the shipped
-model's generator that makes a difference of 54 dB and more, and none to LPIPS). On request all are float32.
+runs, and those that make pixels of a decoded latent. They take 8 bits and a scale for each output channel (of the
+shipped model's generator that makes a difference of 54 dB and more, and none to LPIPS). On request all are float32.
 
 A file may come from anywhere. :func:`read` answers whatever is wrong in it with :class:`ModelFileError`, and takes no
 more memory than its size warrants.
@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -97,7 +98,7 @@ def rebuild(path: Path, facts: dict) -> GLCModel:
         model = models.build(facts["config"])
     own = model.state_dict()
     for name, wanted in own.items():
-        stored = tensors.get(name, wanted)
+        stored = cast(Tensor, tensors.get(name, wanted))
         if stored.dtype != wanted.dtype and not (stored.is_floating_point() and wanted.is_floating_point()):
             raise ValueError(f"{name} is of {stored.dtype}, not {wanted.dtype}")
     model.load_state_dict({**tensors, **{name: own[name] for name in own if name.endswith("_extra_state")}})
@@ -159,7 +160,8 @@ def layout(part: TableCoding) -> tuple[int, int, int] | None:
     """Rows, symbols and first symbol of the tables that a built-in entropy model makes; None for one of a plugin."""
     match part:
         case CategoricalTable():
-            return *part.logits.shape, 0
+            rows, symbols = part.logits.shape
+            return rows, symbols, 0
         case GaussianTable():
             return len(part.scale_table), 2 * part.max_symbol + 1, -part.max_symbol
         case FactorizedTable():

@@ -110,7 +110,7 @@ def _listed(sums: Path) -> dict[str, str]:
     if not os.path.isfile(sums):
         raise ModelFileError(f"{sums.parent} has no {SUMS}")
     lines = sums.read_text("utf-8", errors="replace").splitlines()
-    listed = dict(reversed(line.split("  ", 1)) for line in lines if "  " in line)
+    listed = {name: digest for digest, mark, name in (line.partition("  ") for line in lines) if mark}
     if WEIGHTS not in listed:
         raise ModelFileError(f"{sums} does not list {WEIGHTS}")
     return listed

@@ -50,6 +50,7 @@ class FixedConv(nn.Conv2d):
     """A convolution that an entropy decoder may run: ordinary in float32, exact in float64."""
 
     fixed_point = True
+    bias: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float64:

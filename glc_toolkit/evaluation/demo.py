@@ -56,8 +56,8 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL) -> Iterator[d
 def side_by_side(panels: list[tuple[str, Image.Image]], columns: int = 2) -> Image.Image:
     """Captioned pictures in a grid."""
     width, height = panels[0][1].size
-    font = ImageFont.load_default(size=max(12, width // 40))
-    bar = font.size * 2
+    size = max(12, width // 40)
+    font, bar = ImageFont.load_default(size=size), 2 * size
     rows = -(-len(panels) // columns)
     sheet = Image.new("RGB", (columns * width, rows * (height + bar)), "white")
     draw = ImageDraw.Draw(sheet)

@@ -10,6 +10,7 @@ pass starts from:
 import hashlib
 import json
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,13 @@ class GLCModel(CompressionModel):
         config: what rebuilds the model.
         slots: the keys of it that name a component.
     """
+
+    # components of the registry
+    backbone: Any
+    transform: Any
+    hyper: Any
+    context: Any
+    entropy_model: Any
 
     def __init__(self, config: dict, slots: tuple[str, ...]):
         super().__init__()

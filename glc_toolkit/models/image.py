@@ -96,7 +96,7 @@ class GLCImage(GLCModel):
         for string in strings[0]:
             if not string:
                 raise BitstreamError("a string is empty; each has at least its quality byte")
-            images.append(self.decode_payload(string[1:], string[0], shape))
+            images.append(self.decode_payload(string[1:], string[0], (shape[0], shape[1])))
         return {"x_hat": torch.cat(images)}
 
     def encode_payload(self, l: Tensor, quality_code: int) -> bytes:

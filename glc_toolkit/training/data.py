@@ -27,7 +27,7 @@ def find_pictures(sources: list[str]) -> list[tuple[str, bytes | Path]]:
             try:
                 with tarfile.open(source) as tar:
                     members = [m for m in tar if m.isfile() and Path(m.name).suffix.lower() in SUFFIXES]
-                    found += [(m.name, tar.extractfile(m).read()) for m in members]
+                    found += [(m.name, tar.extractfile(m).read()) for m in members]  # pyright: ignore[reportOptionalMemberAccess]
             except (tarfile.TarError, EOFError) as error:
                 raise ValueError(f"training data {source} is no whole tar file: {error}") from error
         else:

@@ -14,6 +14,7 @@ import os
 import time
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from lightning.fabric import Fabric
@@ -138,7 +139,7 @@ def start(precision: str, folder: Path) -> Fabric:
         devices=local,
         num_nodes=world // local,
         strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
-        precision=precision,
+        precision=precision,  # pyright: ignore[reportArgumentType]
         loggers=TensorBoardLogger(folder, name="", version="tensorboard"),
     )
     fabric.launch()
@@ -201,7 +202,7 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
         facts.update(stage=number + 1, step=0, seconds=0.0)
         if fabric.is_global_zero:
             save_state(state, {"model": model, "average": average}, {}, facts)
-    return average.module.eval()
+    return cast(GLCModel, average.module.eval())
 
 
 def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts: dict, save_every: float) -> None:
@@ -252,7 +253,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 quality = torch.arange(model.levels, device=x.device).repeat(len(x)).float()
                 x = x.repeat_interleave(model.levels, 0)
             out, terms = engine(x, quality)
-            total = sum(stage.losses[name].weight * term for name, term in terms.items())
+            total = cast(Tensor, sum(stage.losses[name].weight * term for name, term in terms.items()))
             if gan is not None and step >= stage.gan_start:
                 gan.requires_grad_(False)
                 terms["gan"] = gan(out)
@@ -268,7 +269,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             fabric.backward(total)
             terms["grad_norm"] = nn.utils.clip_grad_norm_(weights, stage.clip)
             optimizer.step()
-            if "gan_weight" in terms:
+            if gan is not None and judge is not None and "gan_weight" in terms:
                 terms["discriminator"] = gan.discriminator_loss(out)
                 judge.zero_grad()
                 fabric.backward(terms["discriminator"])
@@ -312,7 +313,8 @@ def write_log(fabric: Fabric, folder: Path, where: dict, numbers: dict[str, floa
 def write_samples(fabric: Fabric, out: dict, stage: str, images: int) -> None:
     """Up to eight pictures of the batch over their reconstructions."""
     pairs = torch.cat([out["x"][:8], out["x_hat"][:8].detach().float().clamp(0, 1)]).cpu()
-    fabric.logger.experiment.add_image(f"{stage}/x_over_x_hat", make_grid(pairs, len(pairs) // 2), images)
+    board = cast(TensorBoardLogger, fabric.logger).experiment
+    board.add_image(f"{stage}/x_over_x_hat", make_grid(pairs, len(pairs) // 2), images)
 
 
 def batches(fabric, stage: Stage, samples: Dataset, facts: dict) -> DataLoader:
@@ -332,7 +334,7 @@ def schedule(step: int, progress: float, warmup: int) -> float:
 
 def adaptive_weight(module: StageModule, gan: nn.Module, out: dict, terms: dict, stage: Stage) -> Tensor:
     """The published balance: gradient norms of both losses at the generator's last weight."""
-    pixels = sum(stage.losses[name].weight * terms[name] for name in PERCEPTUAL if name in terms)
+    pixels = cast(Tensor, sum(stage.losses[name].weight * terms[name] for name in PERCEPTUAL if name in terms))
     last = module.model.backbone.last_weight
     norms = [torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (pixels, terms["gan"])]
-    return gan.module.adaptive_weight(*norms)
+    return gan.module.adaptive_weight(*norms)  # pyright: ignore

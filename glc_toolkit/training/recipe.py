@@ -86,8 +86,8 @@ class Recipe(Strict):
             raise ValueError(
                 f"a time budget is shared by the stages' minutes, which {', '.join(without)} does not give"
             )
-        scale = minutes / sum(stage.minutes for stage in self.stages)
-        stages = [stage.model_copy(update={"minutes": stage.minutes * scale}) for stage in self.stages]
+        scale = minutes / sum(stage.minutes or 0 for stage in self.stages)
+        stages = [stage.model_copy(update={"minutes": (stage.minutes or 0) * scale}) for stage in self.stages]
         return self.model_copy(update={"stages": stages})
 
     @classmethod

@@ -4,6 +4,8 @@ The defaults are the published f16 layout of GLC; ``patch`` > 1 with ``norm="non
 and last convolutions work on pixels folded into channels, so that no layer runs at full resolution.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -229,7 +231,7 @@ class VQGAN(nn.Module):
     @property
     def last_weight(self) -> Tensor:
         """Where the adaptive weight of an adversarial loss is measured."""
-        return self.generator.head[-2].weight
+        return cast(nn.Conv2d, self.generator.head[-2]).weight
 
     def quantize(self, l: Tensor) -> Quantized:
         """Stage I bottleneck."""

@@ -25,7 +25,7 @@ class FourPartContext(nn.Module):
         self.adaptors = nn.ModuleList(DepthConvBlock(width, width) for _ in range(self.passes - 1))
         self.prior = nn.Sequential(*(DepthConvBlock(width, width) for _ in range(depth)))
         with torch.no_grad():  # start from a scale of one half
-            self.prior[-1][-1].conv_out.bias[:channels] += 0.5
+            self.prior[-1][-1].conv_out.bias[:channels] += 0.5  # pyright: ignore[reportIndexIssue]
 
     def reduce(self, params: Tensor) -> Tensor:
         return self.reduction(params)

@@ -25,6 +25,8 @@ class GaussianTable(TableCoding, EntropyModel):
             a bound and put symbols there. A zero costs next to nothing there, another symbol up to 24 bits.
     """
 
+    scale_table: Tensor
+
     def __init__(
         self,
         scale_min: float = 0.11,

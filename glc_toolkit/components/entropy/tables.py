@@ -2,19 +2,24 @@
 
 import numpy as np
 import torch
+from compressai.entropy_models import EntropyModel
 from torch import Tensor
 
 from glc_toolkit.coder import PRECISION, Decoder, Encoder, quantize_pmf
 from glc_toolkit.types import SymbolDecoder, SymbolEncoder
 
 
-class TableCoding:
-    """Mixin for ``compressai.entropy_models.EntropyModel``.
+class TableCoding(EntropyModel):
+    """A ``compressai.entropy_models.EntropyModel``, or a mixin for its subclasses.
 
     Uses that class's own buffers, with 24-bit tables: ``_quantized_cdf`` (R, S + 1), ``_offset`` (R,),
     ``_cdf_length`` (R,), all filled by ``update()``. Symbols here may be none, one or many; nothing is coded outside
     the tables, so whoever quantizes keeps to their range.
     """
+
+    _quantized_cdf: Tensor
+    _offset: Tensor
+    _cdf_length: Tensor
 
     def set_tables(self, pmf: Tensor, offset: Tensor) -> None:
         """Tables from probabilities (R, S) and the first symbol of each row (R,)."""

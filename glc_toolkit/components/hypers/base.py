@@ -1,5 +1,7 @@
 """What hyper modules share: CompressAI's interface of a latent codec, and the networks of those for images."""
 
+from typing import Any
+
 import torch
 from compressai.latent_codecs import LatentCodec
 from torch import Tensor, nn
@@ -13,6 +15,13 @@ class HyperModule(LatentCodec):
     which modules, ``exact``, run in the entropy decoder."""
 
     downsampling = 4  #: of z against y
+    entropy_model: Any  #: of the registry
+
+    def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def decode(self, decoder: Decoder, shape: tuple[int, int]) -> Tensor:
+        raise NotImplementedError
 
     def update(self, force: bool = False) -> bool:
         """Fill the coding tables; True if that was needed."""
@@ -39,7 +48,7 @@ class HyperModule(LatentCodec):
 
     def decompress(self, strings: list[list[bytes]], shape: torch.Size) -> dict:
         """The ``params`` that :meth:`compress` had."""
-        return {"params": torch.cat([self.decode(Decoder(string), tuple(shape)) for string in strings[0]])}
+        return {"params": torch.cat([self.decode(Decoder(string), (shape[0], shape[1])) for string in strings[0]])}
 
 
 class SpatialHyper(HyperModule):
@@ -83,4 +92,4 @@ class HyperSynthesis(nn.Sequential):
             DepthConvBlock(2 * channels, 3 * channels),
         )
         with torch.no_grad():  # start from a step and a scale of one
-            self[-1][-1].conv_out.bias[: 2 * channels] += 1.0
+            self[-1][-1].conv_out.bias[: 2 * channels] += 1.0  # pyright: ignore[reportIndexIssue]

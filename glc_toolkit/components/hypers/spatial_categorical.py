@@ -17,6 +17,7 @@ class SpatialCategoricalHyper(CategoricalCodes, SpatialHyper):
     """
 
     encoder_only = ("h_a.", "quantizer.")
+    codes: Tensor
 
     def __init__(self, channels: int, quantizer: dict | None = None, entropy_model: dict | None = None):
         super().__init__(channels)

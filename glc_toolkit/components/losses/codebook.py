@@ -1,5 +1,7 @@
 """The quantizers' own losses: commitment and codebook terms."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
 
@@ -7,4 +9,4 @@ class Codebook(nn.Module):
     """Sum of the losses that the backbone's and the hyper module's quantizers report."""
 
     def forward(self, out: dict) -> Tensor:
-        return sum(out[key] for key in ("codebook_loss", "hyper_loss") if key in out)
+        return cast(Tensor, sum(out[key] for key in ("codebook_loss", "hyper_loss") if key in out))

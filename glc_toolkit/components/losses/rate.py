@@ -1,6 +1,7 @@
 """Rate: lambda times bits per pixel, one lambda a quality level, fixed or steered towards a target."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 def bpp_estimate(likelihoods: dict[str, Tensor], pixels: int) -> Tensor:
     """Estimated bits per pixel of each sample (B,)."""
-    return sum(-p.float().log2().flatten(1).sum(1) for p in likelihoods.values()) / pixels
+    return cast(Tensor, sum(-p.float().log2().flatten(1).sum(1) for p in likelihoods.values())) / pixels
 
 
 class Rate(nn.Module):
@@ -21,6 +22,8 @@ class Rate(nn.Module):
         speed: how fast it follows, in relative change of lambda a step and relative error.
     """
 
+    log_lmbda: Tensor
+    target: Tensor | None
     example_args = {"lmbda": [4.0, 2.0, 1.0], "target_bpp": [0.02, 0.03, 0.04]}
 
     def __init__(self, lmbda: tuple[float, ...], target_bpp: tuple[float, ...] | None = None, speed: float = 0.01):

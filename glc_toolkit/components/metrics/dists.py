@@ -12,6 +12,8 @@ from glc_toolkit.paths import shipped_zoo
 class L2PooledVGG(Features):
     """VGG16 with every max-pooling replaced by the root of a Hann-weighted mean of squares."""
 
+    blur: Tensor
+
     def __init__(self):
         super().__init__("vgg", load_file(shipped_zoo() / "lpips-vgg" / "model.safetensors"))
         hann = torch.tensor([0.5, 1.0, 0.5])
@@ -27,6 +29,10 @@ class DISTS(nn.Module):
 
     higher_is_better = False
     widths = (3, 64, 128, 256, 512, 512)
+    alpha: Tensor
+    beta: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self):
         super().__init__()

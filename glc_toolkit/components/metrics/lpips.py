@@ -1,5 +1,7 @@
 """LPIPS v0.1 (Zhang et al., CVPR 2018) on AlexNet or VGG16, with the weights of the shipped zoo."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -34,7 +36,7 @@ class Features(nn.Module):
         for layer in self.plan:
             if layer is None:
                 continue
-            if net == "alex":
+            if isinstance(layer, tuple):
                 inputs, outputs, kernel, stride, padding = layer
                 conv = nn.Conv2d(inputs, outputs, kernel, stride, padding)
             else:
@@ -64,6 +66,8 @@ class LPIPS(nn.Module):
     """Learned perceptual distance; 0 for equal images. Differentiable; the network itself is frozen."""
 
     higher_is_better = False
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, net: str = "alex"):
         super().__init__()
@@ -80,7 +84,7 @@ class LPIPS(nn.Module):
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         pairs = zip(self.unit_features(x_hat), self.unit_features(x), self.heads, strict=True)
-        return sum(((a - b).square() * head).sum(1).mean((1, 2)) for a, b, head in pairs)
+        return cast(Tensor, sum(((a - b).square() * head).sum(1).mean((1, 2)) for a, b, head in pairs))
 
 
 def lpips_alex() -> LPIPS:

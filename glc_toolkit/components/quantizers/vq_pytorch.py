@@ -3,6 +3,7 @@
 Everything is called channel-last as (B, h * w, C), the one layout that all its classes share.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -56,7 +57,7 @@ def vector_quantize(channels: int, codebook_size: int = 1024, **kwargs) -> VQAda
 def fsq(channels: int, levels: tuple[int, ...] = (8, 5, 5, 5), **kwargs) -> VQAdapter:
     """Finite scalar quantization (Mentzer et al., 2023): a fixed grid, nothing to collapse."""
     m = vqp.FSQ(levels=list(levels), dim=channels, **kwargs)
-    return VQAdapter(m, m.codebook_size, m.indices_to_codes)
+    return VQAdapter(m, math.prod(levels), m.indices_to_codes)
 
 
 def lfq(channels: int, codebook_size: int = 1024, **kwargs) -> VQAdapter:
