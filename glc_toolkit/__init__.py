@@ -8,11 +8,13 @@ from importlib import import_module
 from glc_toolkit.hookspecs import hookimpl
 
 __version__ = "0.1.0"
-__all__ = ["BitstreamError", "ModelFileError", "decode", "encode", "hookimpl", "registry", "zoo"]
+__all__ = ["BitstreamError", "ModelFileError", "decode", "encode", "hookimpl", "info", "registry", "show", "zoo"]
 
 _WHERE = {
     "encode": "glc_toolkit.api",
     "decode": "glc_toolkit.api",
+    "info": "glc_toolkit.api",
+    "show": "glc_toolkit.evaluation.show",
     "BitstreamError": "glc_toolkit.types",
     "ModelFileError": "glc_toolkit.types",
 }

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from glc_toolkit import bitstream, io, zoo
+from glc_toolkit.facts import Facts
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.types import BitstreamError
 
@@ -86,20 +87,22 @@ def decode(
     return io.to_pillow(x_hat)
 
 
-def info(data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None) -> dict:
+def info(data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None) -> Facts:
     """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
     stream, model = open_stream(data, model, max_pixels)
     sections = model.sections(stream.payload, (stream.height, stream.width))
-    return {
-        "model": model.config.get("name", "unnamed"),
-        "fingerprint": stream.fingerprint.hex(),
-        "width": stream.width,
-        "height": stream.height,
-        "quality": round(model.quality_of(stream.quality_code), 4),
-        "bytes": len(data),
-        "bpp": 8 * len(data) / (stream.width * stream.height),
-        "sections": {"header": stream.header_bytes, **sections},
-    }
+    return Facts(
+        {
+            "model": model.config.get("name", "unnamed"),
+            "fingerprint": stream.fingerprint.hex(),
+            "width": stream.width,
+            "height": stream.height,
+            "quality": round(model.quality_of(stream.quality_code), 4),
+            "bytes": len(data),
+            "bpp": 8 * len(data) / (stream.width * stream.height),
+            "sections": {"header": stream.header_bytes, **sections},
+        }
+    )
 
 
 def open_stream(

@@ -8,6 +8,7 @@ y_hat = (symbols + means) * step --transform--> l_hat --backbone--> x_hat
 import hashlib
 import json
 from collections.abc import Callable
+from html import escape
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from torch import Tensor
 from glc_toolkit import registry
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
 from glc_toolkit.components.layers import fixed, to_fixed_point
+from glc_toolkit.facts import Facts
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
@@ -304,3 +306,36 @@ class GLCImage(CompressionModel):
             digest.update(f"{name}{tuple(exact.shape)}".encode())
             digest.update(exact.contiguous().numpy().astype(exact.numpy().dtype.newbyteorder("<")).tobytes())
         return digest.digest()
+
+    # -- words --------------------------------------------------------------------------------------------------
+
+    def summary(self) -> Facts:
+        """Name, size, levels, the component in each slot with its parameters, and the fingerprint."""
+
+        def part(slot: str) -> str:
+            return f"{self.config[slot]['name']}, {_parameters(getattr(self, slot)):,} parameters"
+
+        return Facts(
+            {
+                "name": self.config.get("name", "unnamed"),
+                "parameters": _parameters(self),
+                "levels": self.levels,
+                "default quality": self.default_quality,
+                "components": {slot: part(slot) for slot in SLOTS},
+                "fingerprint": self.fingerprint().hex(),
+            }
+        )
+
+    def extra_repr(self) -> str:
+        """The line that stands above the module tree when PyTorch prints a model."""
+        name = self.config.get("name", "unnamed")
+        return f"{name!r}, levels={self.levels}, parameters={_parameters(self):,}"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the summary, and the module tree to unfold."""
+        tree = f"<details><summary>modules</summary><pre>{escape(repr(self))}</pre></details>"
+        return self.summary()._repr_html_() + tree
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
