@@ -91,6 +91,7 @@ def render(data: dict, facts: dict) -> str:
     templates = Environment(
         loader=PackageLoader("glc_toolkit.evaluation", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # codecs stay in their order
     source = {name: Markup(templates.loader.get_source(templates, f"page.{name}")[0]) for name in ("css", "js")}
     return templates.get_template("page.html").render(data=data, facts=facts, mean=mean(data), **source)
 
@@ -135,11 +136,21 @@ def _picture(path: Path, codec, qualities: Sequence[float], distances: dict) -> 
         row["sections"] = api.info(data, model=codec)["sections"]
         row["bits"] = [[round(bits, 2) for bits in line] for line in bit_map(codec, x, quality).tolist()]
         points.append(
-            {"label": f"{len(data):,} bytes, q{quality:g}", "size": len(data), "items": {"GLC": len(items) - 1}}
+            {
+                "label": f"{len(data):,} bytes, q{quality:g}",
+                "short": f"q{quality:g}",
+                "size": len(data),
+                "items": {"GLC": len(items) - 1},
+            }
         )
     largest = max(points, key=lambda point: point["size"])
     points += [
-        {"label": f"rivals {n} times larger", "size": n * largest["size"], "items": dict(largest["items"])}
+        {
+            "label": f"rivals at {n} × the bytes",
+            "short": f"{n} × the bytes",
+            "size": n * largest["size"],
+            "items": dict(largest["items"]),
+        }
         for n in LARGER
     ]
 
@@ -183,9 +194,10 @@ def mean(data: dict) -> list[dict]:
             if chosen in seen:
                 continue
             seen.add(chosen)
+            short = data["pictures"][0]["points"][k]["short"]
             files = [picture["items"][i] for picture, i in zip(data["pictures"], chosen, strict=True)]
             settings = list(dict.fromkeys(file["setting"] for file in files))
-            row = {"codec": codec, "setting": settings[0] if len(settings) == 1 else f"{len(settings)} settings"}
+            row = {"codec": codec, "setting": settings[0] if len(settings) == 1 else f"nearest to {short}"}
             for name in names:
                 values = [file[name] for file in files if file[name] is not None]
                 row[name] = fmean(values) if values else None

@@ -34,8 +34,11 @@ function colour(share) {
   return ramp[k].map((low, c) => low + (place - k) * (ramp[k + 1][c] - low));
 }
 
-// One scale for all levels of a picture, so that they can be compared.
-const mostBits = (shown) => Math.max(...shown.items.flatMap((item) => (item.bits || []).map((line) => Math.max(...line))));
+// One scale for all levels of a picture, so that they can be compared; a few outliers may lie beyond its end.
+function mostBits(shown) {
+  const all = shown.items.flatMap((item) => (item.bits || []).flat()).sort((a, b) => a - b);
+  return all[Math.floor(0.99 * (all.length - 1))];
+}
 
 function bitCanvas(item, shown) {
   const rows = item.bits.length, columns = item.bits[0].length, most = mostBits(shown) || 1;
@@ -95,7 +98,7 @@ function showLegend() {
   $("legend").hidden = !on;
   const sum = item.bits.flat().reduce((a, b) => a + b, 0) / 8;
   const sections = Object.entries(item.sections).map(([name, bytes]) => `${name} ${bytes}`).join(", ");
-  $("most").textContent = `${mostBits(picture()).toFixed(1)} bits a position of ${picture().position} × ${picture().position} pixels`;
+  $("most").textContent = `${mostBits(picture()).toFixed(1)} bits or more a position of ${picture().position} × ${picture().position} pixels`;
   $("sum").textContent = `GLC ${item.setting}: the map adds up to ${Math.round(sum).toLocaleString("en")} bytes; the file has ${sizeOf(item)}: ${sections}.`;
   $("here").textContent = "";
 }
@@ -270,7 +273,7 @@ function logTicks(low, high) {
 
 function chart(metric) {
   const points = series.flatMap((one) => one.rows.filter((row) => row[metric.name] !== null).map((row) => ({ one, row, value: row[metric.name] })));
-  const W = 480, H = 300, edge = { left: 52, right: 14, top: 12, bottom: 40 };
+  const W = clamp(document.documentElement.clientWidth - 54, 280, 480), H = 0.65 * W, edge = { left: 52, right: 14, top: 12, bottom: 40 };
   const heading = element("h3", {}, metric.label, " ", element("small", {}, metric.higher ? "higher is better" : "lower is better"));
   const frame = element("figure", { class: "chart" }, heading);
   if (!points.length) return element("figure", { class: "chart" }, heading, element("p", { class: "hint" }, "No value at these sizes."));
