@@ -22,7 +22,9 @@ __all__ = [
     "encode",
     "encode_video",
     "hookimpl",
+    "info",
     "registry",
+    "show",
     "zoo",
 ]
 
@@ -31,6 +33,8 @@ _WHERE = {
     "decode": "glc_toolkit.api",
     "encode_video": "glc_toolkit.api",
     "decode_video": "glc_toolkit.api",
+    "info": "glc_toolkit.api",
+    "show": "glc_toolkit.evaluation.show",
     "BitstreamError": "glc_toolkit.types",
     "ModelFileError": "glc_toolkit.types",
 }

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from glc_toolkit import bitstream, io, videostream, zoo
+from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError
 
@@ -223,51 +224,55 @@ def open_video(
     return header, at, _reader(header, model, max_pixels, GLCVideo)
 
 
-def info(data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None) -> dict:
+def info(data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None) -> Facts:
     """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
     if bitstream.is_video(data):
         return _video_info(data, model, max_pixels)
     stream, model = open_stream(data, model, max_pixels)
     sections = model.sections(stream.payload, (stream.height, stream.width))
-    return {
-        "model": model.config.get("name", "unnamed"),
-        "fingerprint": stream.fingerprint.hex(),
-        "width": stream.width,
-        "height": stream.height,
-        "quality": round(model.quality_of(stream.quality_code), 4),
-        "bytes": len(data),
-        "bpp": 8 * len(data) / (stream.width * stream.height),
-        "sections": {"header": stream.header_bytes, **sections},
-    }
+    return Facts(
+        {
+            "model": model.config.get("name", "unnamed"),
+            "fingerprint": stream.fingerprint.hex(),
+            "width": stream.width,
+            "height": stream.height,
+            "quality": round(model.quality_of(stream.quality_code), 4),
+            "bytes": len(data),
+            "bpp": 8 * len(data) / (stream.width * stream.height),
+            "sections": {"header": stream.header_bytes, **sections},
+        }
+    )
 
 
-def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | None) -> dict:
+def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | None) -> Facts:
     header, at, model = open_video(data, model, max_pixels)
     items = list(videostream.records(data, at))
     frames = [item for item in items if isinstance(item, videostream.Frame)]
     damages = [item for item in items if isinstance(item, videostream.Damage)]
     read = at + sum(frame.size for frame in frames)
-    return {
-        "model": model.config.get("name", "unnamed"),
-        "fingerprint": header.fingerprint.hex(),
-        "width": header.width,
-        "height": header.height,
-        "fps": float(header.fps),
-        "quality": round(model.quality_of(header.quality_code), 4),
-        "intra_period": header.intra_period,
-        "bytes": len(data),
-        "frames": len(frames),
-        "bpp": 8 * len(data) / (header.width * header.height * max(len(frames), 1)),
-        "kbit/s": 8e-3 * len(data) * float(header.fps) / max(len(frames), 1),
-        "damages": [damage.reason for damage in damages],
-        "sections": {
-            "header": at,
-            "I frames": sum(frame.size for frame in frames if frame.intra),
-            "P frames": sum(frame.size for frame in frames if not frame.intra),
-            "end" if not damages else "end and what is damaged": len(data) - read,
-        },
-        "records": [{"frame": f.number, "type": "I" if f.intra else "P", "bytes": f.size} for f in frames],
-    }
+    return Facts(
+        {
+            "model": model.config.get("name", "unnamed"),
+            "fingerprint": header.fingerprint.hex(),
+            "width": header.width,
+            "height": header.height,
+            "fps": float(header.fps),
+            "quality": round(model.quality_of(header.quality_code), 4),
+            "intra_period": header.intra_period,
+            "bytes": len(data),
+            "frames": len(frames),
+            "bpp": 8 * len(data) / (header.width * header.height * max(len(frames), 1)),
+            "kbit/s": 8e-3 * len(data) * float(header.fps) / max(len(frames), 1),
+            "damages": [damage.reason for damage in damages],
+            "sections": {
+                "header": at,
+                "I frames": sum(frame.size for frame in frames if frame.intra),
+                "P frames": sum(frame.size for frame in frames if not frame.intra),
+                "end" if not damages else "end and what is damaged": len(data) - read,
+            },
+            "records": [{"frame": f.number, "type": "I" if f.intra else "P", "bytes": f.size} for f in frames],
+        }
+    )
 
 
 def open_stream(

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 import time
 import warnings
@@ -256,6 +257,33 @@ def demo(picture, out, model, as_json):
         return _show(rows, True, "")
     _table(picture.name, rows, rows)
     click.echo(f"{out / picture.stem}.glc, {out / picture.stem}-glc.png, {out / picture.stem}-comparison.png")
+
+
+@cli.command()
+@click.argument("pictures", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
+@click.option("-o", "--out", type=ANY, default=Path("report.html"), show_default=True)
+@model_option
+@click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat for several. Default: every whole one.")
+@click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex dists.")
+@click.option("--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, for the charts; repeatable.")
+def report(pictures, out, model, quality, metrics, curves):
+    """PICTURES, or folders of them, against AVIF, WebP and JPEG as one HTML page that needs no network."""
+    from glc_toolkit import zoo
+    from glc_toolkit.evaluation import evaluate as e
+    from glc_toolkit.evaluation import report as r
+
+    loaded = zoo.load(model)
+    _check_quality(loaded, *quality)
+    _check_metrics(metrics)
+    found = [path for place in pictures for path in e.find(place)]
+    for path in (*found, *curves):
+        _refuse_same(path, out)
+    command = shlex.join(["glc", *sys.argv[1:]])
+    with _bar() as bar:
+        made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command)
+        total = r.steps(found, len(quality) or loaded.levels)
+        rows = list(bar.track(made, total=total, description="report"))
+    click.echo(f"{out}: {len(found)} pictures, {len(rows)} files compared, {out.stat().st_size:,} bytes")
 
 
 @cli.command()

@@ -26,6 +26,7 @@ import torch
 from safetensors import safe_open
 
 from glc_toolkit import __version__, registry, weights
+from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.types import BitstreamError, ModelFileError
 
@@ -137,22 +138,24 @@ def write_sums(folder: Path) -> None:
     _load.cache_clear()
 
 
-def info(model: str | os.PathLike) -> dict:
+def info(model: str | os.PathLike) -> Facts:
     """Config, size and provenance of a model, without building it."""
     folder = locate(model)
     verify(folder)
     facts = weights.read_facts(folder / WEIGHTS)
     with safe_open(folder / WEIGHTS, "pt") as file:
         sizes = [file.get_slice(key).get_shape() for key in file.keys()]
-    return {
-        "name": folder.name,
-        "folder": str(folder),
-        "bytes": (folder / WEIGHTS).stat().st_size,
-        "parameters": sum(torch.Size(size).numel() for size in sizes),
-        "fingerprint": facts["fingerprint"],
-        "requires": facts["requires"],
-        "config": facts["config"],
-    }
+    return Facts(
+        {
+            "name": folder.name,
+            "folder": str(folder),
+            "bytes": (folder / WEIGHTS).stat().st_size,
+            "parameters": sum(torch.Size(size).numel() for size in sizes),
+            "fingerprint": facts["fingerprint"],
+            "requires": facts["requires"],
+            "config": facts["config"],
+        }
+    )
 
 
 def by_fingerprint(start: bytes) -> GLCModel:

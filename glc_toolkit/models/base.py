@@ -10,6 +10,7 @@ pass starts from:
 import hashlib
 import json
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
 from glc_toolkit.components.layers import fixed, to_fixed_point
+from glc_toolkit.facts import Facts
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 
@@ -224,6 +226,39 @@ class GLCModel(CompressionModel):
             digest.update(f"{name}{tuple(exact.shape)}".encode())
             digest.update(exact.contiguous().numpy().astype(exact.numpy().dtype.newbyteorder("<")).tobytes())
         return digest.digest()
+
+    # -- words --------------------------------------------------------------------------------------------------
+
+    def summary(self) -> Facts:
+        """Name, size, levels, the component in each slot with its parameters, and the fingerprint."""
+
+        def part(slot: str) -> str:
+            return f"{self.config[slot]['name']}, {_parameters(getattr(self, slot)):,} parameters"
+
+        return Facts(
+            {
+                "name": self.config.get("name", "unnamed"),
+                "parameters": _parameters(self),
+                "levels": self.levels,
+                "default quality": self.default_quality,
+                "components": {slot: part(slot) for slot in self.slots},
+                "fingerprint": self.fingerprint().hex(),
+            }
+        )
+
+    def extra_repr(self) -> str:
+        """The line that stands above the module tree when PyTorch prints a model."""
+        name = self.config.get("name", "unnamed")
+        return f"{name!r}, levels={self.levels}, parameters={_parameters(self):,}"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the summary, and the module tree to unfold."""
+        tree = f"<details><summary>modules</summary><pre>{escape(repr(self))}</pre></details>"
+        return self.summary()._repr_html_() + tree
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 class Sections(CountingDecoder):

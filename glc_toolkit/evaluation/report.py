@@ -1,0 +1,266 @@
+"""``glc report``: pictures through the codec and its rivals, as one page that needs no network.
+
+The page is ``page/page.html`` (Jinja2) with ``page.css`` and ``page.js`` inside; everything it shows comes from the one
+JSON object that is made here. A rival's picture is its very file, which the browser decodes; the original and what GLC
+makes of it are lossless.
+"""
+
+import io as streams
+import json
+import math
+import platform
+import time
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from PIL import Image
+
+import glc_toolkit
+from glc_toolkit import api, io, registry, zoo
+from glc_toolkit.evaluation import baselines
+from glc_toolkit.evaluation.bits import bit_map
+from glc_toolkit.evaluation.evaluate import METRICS, measure
+
+LARGER = (2, 4)  # rivals are also shown at these multiples of the best level's size
+WEBP_SIDE = 16383  # the longest it can have
+LABELS = {
+    "psnr": "PSNR, dB",
+    "ms-ssim": "MS-SSIM",
+    "lpips-alex": "LPIPS (Alex)",
+    "lpips-vgg": "LPIPS (VGG)",
+    "dists": "DISTS",
+}
+
+
+def report(
+    pictures: Sequence[Path],
+    out: Path,
+    model: str = api.DEFAULT_MODEL,
+    qualities: Sequence[float] = (),
+    metrics: Sequence[str] = METRICS,
+    curves: Sequence[Path] = (),
+    command: str = "",
+) -> Iterator[dict]:
+    """Write the page ``out``; yields the rows of its table as they are measured, see :func:`steps` for how many.
+
+    Args:
+        qualities: levels of the model; none given means every whole one.
+        curves: JSON files for the charts, as :func:`read_curves` takes them.
+        command: what the page says it was made with.
+
+    Raises ``ValueError`` for curves that are none, and what reading pictures, loading models and writing raise.
+    """
+    drawn = [curve for file in curves for curve in read_curves(file, metrics)]
+    codec = zoo.load(model)
+    distances = {name: registry.build("metric", {"name": name}) for name in metrics}
+    with io.replacing(out) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
+        shown = []
+        for path in pictures:
+            shown.append((yield from _picture(path, codec, qualities or range(codec.levels), distances)))
+        data = {
+            "metrics": [
+                {"name": name, "label": LABELS.get(name, name), "higher": bool(distance.higher_is_better)}
+                for name, distance in distances.items()
+            ],
+            "pictures": shown,
+            "curves": drawn,
+        }
+        facts = {
+            "model": codec.config.get("name", "unnamed"),
+            "fingerprint": codec.fingerprint().hex()[:12],
+            "made": time.strftime("%Y-%m-%d"),
+            "version": glc_toolkit.__version__,
+            "machine": f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}",
+            "command": command,
+        }
+        page.write(render(data, facts))
+
+
+def steps(pictures: Sequence[Path], levels: int) -> int:
+    """How many rows :func:`report` yields of pictures at so many levels, at most."""
+    return len(pictures) * (levels + len(baselines.available()) * (levels + len(LARGER)))
+
+
+def render(data: dict, facts: dict) -> str:
+    """The page as text. Whatever comes from outside is escaped: in HTML by Jinja2, in the script as JSON."""
+    templates = Environment(
+        loader=PackageLoader("glc_toolkit.evaluation", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # codecs stay in their order
+    source = {name: Markup(templates.loader.get_source(templates, f"page.{name}")[0]) for name in ("css", "js")}
+    return templates.get_template("page.html").render(data=data, facts=facts, mean=mean(data), **source)
+
+
+def _picture(path: Path, codec, qualities: Sequence[float], distances: dict) -> Iterator[dict]:
+    """Yields a row for each file that is made of a picture; returns what the page shows of it.
+
+    ``points`` are the sizes to compare at: that of each level, and multiples of the last for the rivals alone.
+    """
+    x = io.to_tensor(path, multiple=codec.downsampling_factor)
+    original = io.to_pillow(x)
+    api.encode(original.crop((0, 0, 64, 64)), model=codec)  # the first call of a network is slower than any other
+    items, points = [], []
+
+    def item(codec_name: str, setting: str, encode, decode) -> tuple[dict, bytes, Image.Image]:
+        started = time.perf_counter()
+        data = encode()
+        encoded = time.perf_counter()
+        image = decode(data)
+        decoded = time.perf_counter()
+        row = {
+            "codec": codec_name,
+            "setting": setting,
+            "bytes": len(data),
+            "bpp": 8 * len(data) / (original.width * original.height),
+            **{name: _number(value) for name, value in measure(io.to_tensor(image), x, distances).items()},
+            "encode_seconds": encoded - started,
+            "decode_seconds": decoded - encoded,
+        }
+        items.append(row)
+        return row, data, image
+
+    for quality in qualities:
+        row, data, image = item(
+            "GLC",
+            f"q{quality:g}",
+            lambda: api.encode(original, model=codec, quality=quality),  # noqa: B023
+            lambda data: api.decode(data, model=codec),
+        )
+        yield row
+        row["src"] = lossless(image)
+        row["sections"] = api.info(data, model=codec)["sections"]
+        row["bits"] = [[round(bits, 2) for bits in line] for line in bit_map(codec, x, quality).tolist()]
+        points.append(
+            {
+                "label": f"{len(data):,} bytes, q{quality:g}",
+                "short": f"q{quality:g}",
+                "size": len(data),
+                "items": {"GLC": len(items) - 1},
+            }
+        )
+    largest = max(points, key=lambda point: point["size"])
+    points += [
+        {
+            "label": f"rivals at {n} × the bytes",
+            "short": f"{n} × the bytes",
+            "size": n * largest["size"],
+            "items": dict(largest["items"]),
+        }
+        for n in LARGER
+    ]
+
+    for name in baselines.available():
+        known: dict[int, int] = {}
+        for point in points:
+            data, setting = baselines.nearest(original, name, point["size"])
+            if setting not in known:
+                row, _, _ = item(
+                    name,
+                    f"quality {setting}",
+                    lambda: baselines.encode(original, name, setting),  # noqa: B023
+                    baselines.decode,
+                )
+                yield row
+                row["src"] = data_uri(data, name.lower())
+                known[setting] = len(items) - 1
+            point["items"][name] = known[setting]
+    return {
+        "name": path.name,
+        "width": original.width,
+        "height": original.height,
+        "position": codec.backbone.downsampling,
+        "src": lossless(original),
+        "items": items,
+        "points": points,
+    }
+
+
+def mean(data: dict) -> list[dict]:
+    """Rows of the means over the pictures, one for each codec and point; also what the charts draw.
+
+    A codec that has the same file at two points, such as its smallest, gets one row for both.
+    """
+    rows = []
+    names = ("bytes", "bpp", *(metric["name"] for metric in data["metrics"]), "encode_seconds", "decode_seconds")
+    for codec in data["pictures"][0]["points"][0]["items"]:
+        seen = set()
+        for k in range(len(data["pictures"][0]["points"])):
+            chosen = tuple(picture["points"][k]["items"][codec] for picture in data["pictures"])
+            if chosen in seen:
+                continue
+            seen.add(chosen)
+            short = data["pictures"][0]["points"][k]["short"]
+            files = [picture["items"][i] for picture, i in zip(data["pictures"], chosen, strict=True)]
+            settings = list(dict.fromkeys(file["setting"] for file in files))
+            row = {"codec": codec, "setting": settings[0] if len(settings) == 1 else f"nearest to {short}"}
+            for name in names:
+                values = [file[name] for file in files if file[name] is not None]
+                row[name] = fmean(values) if values else None
+            rows.append(row)
+    return rows
+
+
+def read_curves(file: Path, metrics: Sequence[str]) -> list[dict]:
+    """Rate-distortion curves of a JSON file in the layout of CompressAI's ``eval_model``, or a list of such.
+
+    ``{"name": ..., "results": {"bpp": [...], "psnr-rgb": [...], ...}}``; ``-rgb`` at the end of a metric's name says
+    nothing that matters here. Returns ``{"name", "bpp", metric: values}`` with the metrics among ``metrics``. Raises
+    ``ValueError`` that says what is wrong with the file.
+    """
+    try:
+        document = json.loads(file.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{file} is no JSON: {error}") from error
+    return [_curve(file, one, metrics) for one in (document if isinstance(document, list) else [document])]
+
+
+def _curve(file: Path, document: dict, metrics: Sequence[str]) -> dict:
+    results = document.get("results") if isinstance(document, dict) else None
+    if not isinstance(results, dict) or not isinstance(results.get("bpp"), list):
+        raise ValueError(f'{file} is not in the layout {{"name": ..., "results": {{"bpp": [...], ...}}}}')
+    bpp = results["bpp"]
+    if not bpp or not all(_is_number(value) and value > 0 for value in bpp):
+        raise ValueError(f"{file}: bpp has to be a list of positive numbers")
+    curve = {"name": str(document.get("name", file.stem)), "bpp": bpp}
+    for key, values in results.items():
+        name = key.removesuffix("-rgb")
+        if name not in metrics:
+            continue
+        if (
+            not isinstance(values, list)
+            or len(values) != len(bpp)
+            or not all(v is None or _is_number(v) for v in values)
+        ):
+            raise ValueError(f"{file}: {key} has to be a list of {len(bpp)} numbers, as bpp is")
+        curve[name] = [None if v is None else _number(v) for v in values]
+    if len(curve) == 2:
+        raise ValueError(f"{file} has none of {', '.join(metrics)}")
+    return curve
+
+
+def lossless(image: Image.Image) -> str:
+    """A picture for the page, every pixel as it is."""
+    out = streams.BytesIO()
+    if max(image.size) > WEBP_SIDE:
+        image.save(out, "PNG")
+        return data_uri(out.getvalue(), "png")
+    image.save(out, "WebP", lossless=True, method=4)
+    return data_uri(out.getvalue(), "webp")
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{b64encode(data).decode()}"
+
+
+def _number(value: float) -> float | None:
+    """What JSON can say: null for what is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
