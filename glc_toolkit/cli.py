@@ -300,6 +300,29 @@ def plugins_check(plugin):
     sys.exit(int(pytest.main(["--pyargs", "glc_toolkit.conformance", "-q", "-p", "no:cacheprovider"])))
 
 
+@plugins.command("new")
+@click.argument("name")
+@click.option(
+    "-k",
+    "--kind",
+    "kinds",
+    multiple=True,
+    default=("quantizer",),
+    show_default=True,
+    type=click.Choice(registry.KINDS),
+    help="A kind of component to start with; repeat for several.",
+)
+@click.option("--licence", default="MIT", show_default=True, type=click.Choice(("MIT", "BSD-3-Clause", "Apache-2.0")))
+@click.option("--author", help="Whom the licence names.")
+@click.option("-o", "--out", type=ANY, default=Path(), help="Folder that gets the package's folder. Default: here.")
+def plugins_new(name, kinds, licence, author, out):
+    """Write the plugin package NAME: a working component of each kind, its registration and its tests."""
+    from glc_toolkit.kit.new import new
+
+    folder = new(name, tuple(dict.fromkeys(kinds)), licence, author, out)
+    click.echo(f"{folder}: now pip install -e {folder}, and glc plugins check {name.replace('-', '_')}")
+
+
 def _refuse_same(source: Path, target: Path) -> None:
     if target.exists() and target.samefile(source):
         raise Misuse(f"{target} is the file to read; give another one to write")

@@ -19,7 +19,7 @@ LAYERS = [
     {"weights"},
     {"zoo"},
     {"api", "official"},
-    {"evaluation", "training", "conformance"},
+    {"evaluation", "training", "conformance", "kit"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
