@@ -288,15 +288,16 @@ def plugins_list(as_json):
 
 
 @plugins.command("check")
-@click.argument("plugin")
-def plugins_check(plugin):
+@click.argument("names", nargs=-1, required=True, metavar="PLUGIN...")
+def plugins_check(names):
     """Run the conformance checks on every component of PLUGIN (a name shown by ``glc plugins list``)."""
     import pytest
 
     known = {p for kind in registry.KINDS for _, p in registry.components(kind).values()}
-    if plugin not in known:
-        raise click.ClickException(f"no plugin {plugin!r} brings components; there are: {', '.join(sorted(known))}")
-    os.environ["GLC_CHECK_PLUGIN"] = plugin
+    for name in names:
+        if name not in known:
+            raise click.ClickException(f"no plugin {name!r} brings components; there are: {', '.join(sorted(known))}")
+    os.environ["GLC_CHECK_PLUGINS"] = " ".join(names)
     sys.exit(int(pytest.main(["--pyargs", "glc_toolkit.conformance", "-q", "-p", "no:cacheprovider"])))
 
 

@@ -26,8 +26,8 @@ def every(*kinds: str):
 def pytest_generate_tests(metafunc):
     """All components, or those of the ``PLUGIN`` that a module names which imports the checks from here."""
     kinds = getattr(metafunc.function, "kinds", ())
-    only = getattr(metafunc.module, "PLUGIN", os.environ.get("GLC_CHECK_PLUGIN"))
-    found = [(k, n) for k in kinds for n, (_, p) in sorted(registry.components(k).items()) if only in (None, p)]
+    only = getattr(metafunc.module, "PLUGIN", os.environ.get("GLC_CHECK_PLUGINS", "")).split()
+    found = [(k, n) for k in kinds for n, (_, p) in sorted(registry.components(k).items()) if not only or p in only]
     if len(kinds) == 1:
         metafunc.parametrize("name", [name for _, name in found])
     elif kinds:
