@@ -5,7 +5,7 @@ VENV   ?= .venv
 IMAGE  ?= docs/images/lake.png
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test plugins lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/glc demo $(IMAGE) -o demo
@@ -13,6 +13,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/pytest -q
+
+plugins: $(VENV)/.installed-test
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation ./plugins/*
+	GLC_STRICT_PLUGINS=1 $(BIN)/pytest -q plugins
+	GLC_STRICT_PLUGINS=1 $(BIN)/glc plugins check $(subst -,_,$(notdir $(wildcard plugins/*)))
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -448,16 +448,40 @@ def plugins_list(as_json):
 
 
 @plugins.command("check")
-@click.argument("plugin")
-def plugins_check(plugin):
+@click.argument("names", nargs=-1, required=True, metavar="PLUGIN...")
+def plugins_check(names):
     """Run the conformance checks on every component of PLUGIN (a name shown by ``glc plugins list``)."""
     import pytest
 
     known = {p for kind in registry.KINDS for _, p in registry.components(kind).values()}
-    if plugin not in known:
-        raise click.ClickException(f"no plugin {plugin!r} brings components; there are: {', '.join(sorted(known))}")
-    os.environ["GLC_CHECK_PLUGIN"] = plugin
+    for name in names:
+        if name not in known:
+            raise click.ClickException(f"no plugin {name!r} brings components; there are: {', '.join(sorted(known))}")
+    os.environ["GLC_CHECK_PLUGINS"] = " ".join(names)
     sys.exit(int(pytest.main(["--pyargs", "glc_toolkit.conformance", "-q", "-p", "no:cacheprovider"])))
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option(
+    "-k",
+    "--kind",
+    "kinds",
+    multiple=True,
+    default=("quantizer",),
+    show_default=True,
+    type=click.Choice(registry.KINDS),
+    help="A kind of component to start with; repeat for several.",
+)
+@click.option("--licence", default="MIT", show_default=True, type=click.Choice(("MIT", "BSD-3-Clause", "Apache-2.0")))
+@click.option("--author", help="Whom the licence names.")
+@click.option("-o", "--out", type=ANY, default=Path(), help="Folder that gets the package's folder. Default: here.")
+def plugins_new(name, kinds, licence, author, out):
+    """Write the plugin package NAME: a working component of each kind, its registration and its tests."""
+    from glc_toolkit.kit.new import new
+
+    folder = new(name, tuple(dict.fromkeys(kinds)), licence, author, out)
+    click.echo(f"{folder}: now pip install -e {folder}, and glc plugins check {name.replace('-', '_')}")
 
 
 def _refuse_same(source: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ LAYERS = [
     {"weights"},
     {"zoo"},
     {"api", "official"},
-    {"evaluation", "training", "conformance"},
+    {"evaluation", "training", "conformance", "kit"},
     {"bulk"},
     {"cli"},
 ]

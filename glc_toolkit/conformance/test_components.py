@@ -12,12 +12,26 @@ from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models import GLCImage, GLCVideo
 
-ONLY = os.environ.get("GLC_CHECK_PLUGIN")
+
+def every(*kinds: str):
+    """Run a check on each component of these kinds: it takes ``name``, and ``kind`` where there are several."""
+
+    def mark(check):
+        check.kinds = kinds
+        return check
+
+    return mark
 
 
-def every(kind: str):
-    names = [n for n, (_, plugin) in sorted(registry.components(kind).items()) if ONLY in (None, plugin)]
-    return pytest.mark.parametrize("name", names)
+def pytest_generate_tests(metafunc):
+    """All components, or those of the ``PLUGIN`` that a module names which imports the checks from here."""
+    kinds = getattr(metafunc.function, "kinds", ())
+    only = getattr(metafunc.module, "PLUGIN", os.environ.get("GLC_CHECK_PLUGINS", "")).split()
+    found = [(k, n) for k in kinds for n, (_, p) in sorted(registry.components(k).items()) if not only or p in only]
+    if len(kinds) == 1:
+        metafunc.parametrize("name", [name for _, name in found])
+    elif kinds:
+        metafunc.parametrize("kind, name", found)
 
 
 @pytest.fixture(autouse=True)
@@ -184,18 +198,7 @@ def test_metric(name):
     assert ((same > noisy) if metric.higher_is_better else (same < noisy)).all()
 
 
-PLACES = ("backbone", "transform", "temporal", "hyper", "context")
-
-
-@pytest.mark.parametrize(
-    "kind, name",
-    [
-        (k, n)
-        for k in (*PLACES, "quantizer")
-        for n, (_, plugin) in sorted(registry.components(k).items())
-        if ONLY in (None, plugin)
-    ],
-)
+@every("backbone", "transform", "temporal", "hyper", "context", "quantizer")
 def test_in_a_model(kind, name):
     part = tiny.config(kind, name)
     if kind == "quantizer":

@@ -57,7 +57,7 @@ class StageModule(nn.Module):
             {
                 name: registry.build("loss", {"name": name, "args": term.args})
                 for name, term in stage.losses.items()
-                if name != "gan"
+                if name != adversary(stage)
             }
         )
         parts = dict(model.named_children())
@@ -129,6 +129,15 @@ def still(model: GLCModel) -> None:
     if isinstance(model, GLCVideo):
         model.image.eval()
         model.backbone.eval()
+
+
+def adversary(stage: Stage) -> str | None:
+    """The loss of a stage that has a discriminator to train, if one has."""
+    known = registry.components("loss")
+    found = [name for name in stage.losses if name in known and hasattr(known[name][0], "discriminator_loss")]
+    if len(found) > 1:
+        raise ValueError(f"stage {stage.name!r}: {' and '.join(found)} each have a discriminator; one is possible")
+    return found[0] if found else None
 
 
 def start(precision: str, folder: Path) -> Fabric:
@@ -221,11 +230,10 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     engine, optimizer = fabric.setup(module, optimizer)
     average.to(fabric.device)
     gan = judge = None
-    if "gan" in stage.losses:
-        modules["gan"] = registry.build("loss", {"name": "gan", "args": stage.losses["gan"].args}).train()
-        optimizers["judge"] = torch.optim.AdamW(
-            modules["gan"].parameters(), lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0
-        )
+    if rival := adversary(stage):
+        modules["gan"] = registry.build("loss", {"name": rival, "args": stage.losses[rival].args}).train()
+        learning = [p for p in modules["gan"].parameters() if p.requires_grad]
+        optimizers["judge"] = torch.optim.AdamW(learning, lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0)
         gan, judge = fabric.setup(modules["gan"], optimizers["judge"])
         gan.mark_forward_method("discriminator_loss")
     if facts["step"]:  # after the engine has put everything on its device
@@ -255,11 +263,13 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             out, terms = engine(x, quality)
             total = cast(Tensor, sum(stage.losses[name].weight * term for name, term in terms.items()))
             if gan is not None and step >= stage.gan_start:
-                gan.requires_grad_(False)
-                terms["gan"] = gan(out)
-                terms["gan_weight"] = adaptive_weight(module, gan, out, terms, stage)
-                total = total + stage.losses["gan"].weight * terms["gan_weight"] * terms["gan"]
-                gan.requires_grad_(True)
+                for parameter in learning:
+                    parameter.requires_grad_(False)
+                terms[rival] = gan(out)
+                terms["gan_weight"] = adaptive_weight(module, gan, out, terms, stage, rival)
+                total = total + stage.losses[rival].weight * terms["gan_weight"] * terms[rival]
+                for parameter in learning:
+                    parameter.requires_grad_(True)
             if not torch.isfinite(total):
                 values = {name: float(term.detach()) for name, term in terms.items()}
                 raise TrainingError(
@@ -332,9 +342,11 @@ def schedule(step: int, progress: float, warmup: int) -> float:
     return min((step + 1) / warmup, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
 
 
-def adaptive_weight(module: StageModule, gan: nn.Module, out: dict, terms: dict, stage: Stage) -> Tensor:
-    """The published balance: gradient norms of both losses at the generator's last weight."""
+def adaptive_weight(module: StageModule, gan: nn.Module, out: dict, terms: dict, stage: Stage, rival: str) -> Tensor:
+    """The published balance: gradient norms of both losses at the generator's last weight; 1 for a loss without one."""
+    if not hasattr(gan.module, "adaptive_weight"):
+        return terms[rival].new_ones(())
     pixels = cast(Tensor, sum(stage.losses[name].weight * terms[name] for name in PERCEPTUAL if name in terms))
     last = module.model.backbone.last_weight
-    norms = [torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (pixels, terms["gan"])]
+    norms = [torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (pixels, terms[rival])]
     return gan.module.adaptive_weight(*norms)  # pyright: ignore

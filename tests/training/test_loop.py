@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from glc_toolkit import zoo
+from glc_toolkit import hookimpl, registry, zoo
+from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.training.data import Crops, find_pictures, split
-from glc_toolkit.training.loop import StageModule, TrainingError, train
+from glc_toolkit.training.loop import StageModule, TrainingError, adversary, train
 from glc_toolkit.training.recipe import Recipe
 from glc_toolkit.training.run import run
 from tests.conftest import ROOT
@@ -194,6 +196,21 @@ def test_each_picture_at_all_levels(recipe, tmp_path):
     x, quality = seen[0]
     assert quality.tolist() == [0, 1, 2, 0, 1, 2]
     assert torch.equal(x[0], x[2]) and not torch.equal(x[2], x[3])
+
+
+def test_a_stage_has_one_loss_with_a_discriminator(recipe):
+    stage = Recipe.model_validate(recipe).stages[0]
+    assert adversary(stage) == "gan"
+    registry.register(types.SimpleNamespace(glc_losses=hookimpl(lambda: {"rival": PatchGAN})), "rivals")
+    try:
+        stage.losses["rival"] = stage.losses["gan"]
+        with pytest.raises(ValueError, match="stage 'I': gan and rival each have a discriminator"):
+            adversary(stage)
+        del stage.losses["gan"]
+        assert adversary(stage) == "rival"
+        assert set(StageModule(GLCImage(tiny.MODEL), stage).losses) == {"l1", "lpips", "codebook"}
+    finally:
+        registry.unregister("rivals")
 
 
 def test_a_collapsed_codebook_stops_the_run(recipe, tmp_path):
