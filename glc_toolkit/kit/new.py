@@ -21,6 +21,7 @@ USE = {  # how a recipe, a config or a command names a component
     "backbone": "`backbone: {{name: {}}}`",
     "quantizer": "`quantizer: {{name: {}}}`",
     "transform": "`transform: {{name: {}}}`",
+    "temporal": "`temporal: {{name: {}}}`",
     "hyper": "`hyper: {{name: {}}}`",
     "entropy_model": "`entropy_model: {{name: {}}}`",
     "context": "`context: {{name: {}}}`",
