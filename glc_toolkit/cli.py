@@ -180,8 +180,7 @@ def eval_(folder, codecs, quality, match_bpp, metrics, protocol, out, as_json):
         targets = [float(size) for size in match_bpp.split(",")] if match_bpp else []
         if not all(0 < size < math.inf for size in targets):
             raise ValueError(f"--match-bpp takes sizes above 0, not {match_bpp}")
-        given = ":" + ",".join(f"{level:g}" for level in quality) if quality else ""
-        chosen = [named(codec if "," in codec or not given else codec + given) for codec in codecs]
+        chosen = [named(codec, ",".join(f"{level:g}" for level in quality)) for codec in codecs]
     except ValueError as error:
         if type(error).__module__.startswith("glc_toolkit."):
             raise

@@ -48,8 +48,9 @@ class Family:
         return self.settings[min(range(max(low - 1, 0), low + 1), key=lambda i: abs(size_at(i) - size))]
 
 
-def named(text: str) -> tuple[Family, list]:
-    """The family that ``NAME[:SETTING,SETTING...]`` names, and the settings; its default ones where none are given.
+def named(text: str, settings: str = "") -> tuple[Family, list]:
+    """The family that ``NAME[:SETTING,SETTING...]`` names, and its settings there; where it names none ``settings``, or
+    else the default ones.
 
     Raises ``ValueError`` for a setting that the codec lacks, and ``ModelFileError`` for a model that is not there.
     """
@@ -58,7 +59,7 @@ def named(text: str) -> tuple[Family, list]:
     name, _, rest = text.partition(":")
     if name == "compressai":
         architecture, _, rest = rest.partition(":")
-        return learned.compressai_family(architecture, [s for s in rest.split(",") if s])
+        return learned.compressai_family(architecture, [s for s in (rest or settings).split(",") if s])
     if name in classic.FAMILIES:
         family = classic.FAMILIES[name]()
     else:
@@ -66,16 +67,18 @@ def named(text: str) -> tuple[Family, list]:
         name, rest = text.rpartition(":")[::2] if _numbers(text.rpartition(":")[2]) and ":" in text else (text, "")
         family = learned.glc_family(name)
     try:
-        chosen = [float(s) for s in rest.split(",") if s]
+        chosen = [float(s) for s in (rest or settings).split(",") if s]
     except ValueError:
         raise ValueError(f"the settings of {family.name} are numbers with commas between, not {rest!r}") from None
-    chosen = [int(s) if s == int(s) else s for s in chosen]
+    chosen = [int(s) if s.is_integer() else s for s in chosen]
     low, high = sorted((family.settings[0], family.settings[-1]))
     for setting in chosen:
         if not low <= setting <= high:
-            raise ValueError(f"the quality of {family.name} has to be between {low:g} and {high:g}, not {setting:g}")
+            raise ValueError(f"{family.name}: quality has to be between {low:g} and {high:g}, not {setting:g}")
+        if isinstance(family.settings, range) and setting not in family.settings:
+            raise ValueError(f"{family.name}: quality has to be a whole number, not {setting:g}")
     return family, chosen or list(family.default)
 
 
 def _numbers(text: str) -> bool:
-    return bool(text) and all(c in "0123456789.,-+einfa" for c in text)
+    return bool(text) and set(text) <= set("0123456789.,-")

@@ -5,12 +5,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from glc_toolkit import io, registry
+from glc_toolkit import __version__, io, registry
 from glc_toolkit.evaluation import patches, protocols
 from glc_toolkit.evaluation.codecs import Family
 from glc_toolkit.evaluation.evaluate import METRICS, coded, measure, summary
@@ -60,12 +59,12 @@ def run(
             setting = family.nearest(io.to_pillow(x), setting * x.shape[-2] * x.shape[-1] / 8)
             row["matched"] = str(setting)
         codec = family.at(setting)
-        facts, x_hat = coded(x, codec.encode, codec.decode)
+        costs, x_hat = coded(x, codec.encode, codec.decode)
         values = measure(x_hat, x, distances)
         for name, net in networks.items():
             store.put_features(name, digests[path], "", lambda: patches.features(net, x))  # noqa: B023
             store.put_features(name, digests[path], key(family, row), lambda: patches.features(net, x_hat))  # noqa: B023
-        return row | facts | {SPELLING.get(m, m): value for m, value in values.items()}
+        return row | costs | {SPELLING.get(m, m): value for m, value in values.items()}
 
     for family, settings in codecs:
         results: dict[str, list] = {}
@@ -143,7 +142,7 @@ class Store:
 
     @staticmethod
     def _key(family: Family, row: dict) -> tuple:
-        return (family.name, family.version, version("glc-toolkit"), row["setting"], row["image"], row["sha256"])
+        return (family.name, family.version, __version__, row["setting"], row["image"], row["sha256"])
 
     def row(self, family: Family, row: dict, metrics: Iterable[str], networks: Iterable[str]) -> dict | None:
         """The row of this identity, if it is there with all its metrics and features."""
