@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 NAMES = ("fid", "kid", "fd-efflite0", "kd-efflite0")
+SIZE = 256
 SUBSETS, SUBSET = 100, 1000  # of KID, as torchmetrics has them by default
 
 
@@ -19,7 +20,7 @@ def network(metric: str) -> str:
     return "efflite0" if metric.endswith("efflite0") else "inception"
 
 
-def patches(x: Tensor, size: int = 256) -> Tensor:
+def patches(x: Tensor, size: int) -> Tensor:
     """Of x (1, 3, H, W) the (N, 3, size, size) of a grid from the top left, the rest of the sides dropped; and where
     both sides are at least 1.5 patches, of a second grid that is shifted by half a patch."""
 
@@ -34,9 +35,9 @@ def patches(x: Tensor, size: int = 256) -> Tensor:
 
 
 @torch.no_grad()
-def features(net: nn.Module, x: Tensor, size: int = 256) -> np.ndarray:
-    """(N, D) float32 of the patches of one 8-bit picture x (1, 3, H, W) in [0, 1]."""
-    batches = [net(batch) for batch in (patches(x, size) * 255).round().to(torch.uint8).split(16) if len(batch)]
+def features(net: nn.Module, x: Tensor) -> np.ndarray:
+    """(N, D) float32 of the 256 x 256 patches of one 8-bit picture x (1, 3, H, W) in [0, 1]."""
+    batches = [net(batch) for batch in (patches(x, SIZE) * 255).round().to(torch.uint8).split(16) if len(batch)]
     return torch.cat(batches).float().numpy() if batches else np.zeros((0, net.num_features), np.float32)
 
 

@@ -26,7 +26,7 @@ def test_counts_of_the_protocol(width, height, size, count):
 def test_the_second_grid_is_shifted_by_half():
     x = torch.rand(1, 3, 12, 20, generator=torch.Generator().manual_seed(0))
     found = patches.patches(x, 8)
-    assert len(found) == 3
+    assert len(found) == 4
     assert torch.equal(found[1], x[0, :, :8, 8:16])
     assert torch.equal(found[2], x[0, :, 4:12, 4:12])
 
@@ -70,4 +70,4 @@ def test_efficientnet_knows_a_lake(photo):
     net = patches.EfficientNetLite0()
     x = (io.to_tensor(photo) * 255).to(torch.uint8)
     assert set(net.logits(x)[0].topk(5).indices.tolist()) & {970, 975, 979}  # alp, lakeside, valley
-    assert patches.features(net, io.to_tensor(photo)).shape == (len(patches.patches(x)), 1280)
+    assert patches.features(net, io.to_tensor(photo)).shape == (len(patches.patches(x, 256)), 1280)

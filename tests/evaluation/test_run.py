@@ -99,7 +99,7 @@ def test_a_damaged_line_is_named(folder, codec, tmp_path):
 @pytest.mark.parametrize("stored", [False, True])
 def test_distances_of_patches_are_of_the_whole_set(folder, codec, tmp_path, monkeypatch, stored):
     monkeypatch.setattr(patches, "build", lambda name: Mean())
-    monkeypatch.setattr(patches.features, "__defaults__", (32,))
+    monkeypatch.setattr(patches, "SIZE", 32)
     options = {"metrics": ["psnr", "fd-efflite0"], "out": tmp_path / "out" if stored else None}
     first = evaluated(folder, codec, **options)
     x, x_hat = [], []
