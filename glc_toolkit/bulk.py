@@ -266,9 +266,8 @@ class Worker:
 
     def measure(self, data: bytes) -> tuple[bytes, dict]:
         x = io.to_tensor(opened(data), self.job.max_pixels)
-        encode, decode = evaluate.glc_codec(self.model, self.job.quality)
-        stream = encode(io.to_pillow(x))
-        values = evaluate.measure(io.to_tensor(decode(stream)), x, self.distances)
+        stream = api.encode(io.to_pillow(x), self.model, self.job.quality)
+        values = evaluate.measure(io.to_tensor(api.decode(stream, self.model)), x, self.distances)
         row = {"bytes": len(stream), "bpp": 8 * len(stream) / (x.shape[-1] * x.shape[-2]), **values}
         return stream, {key: value if math.isfinite(value) else None for key, value in row.items()}
 

@@ -214,30 +214,103 @@ def info(source, model, max_pixels, as_json):
 
 @cli.command("eval")
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@model_option
-@click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat for several. Default: the model's own.")
+@click.option(
+    "-c",
+    "--codec",
+    "-m",
+    "--model",
+    "codecs",
+    multiple=True,
+    default=("glc-image-0.03",),
+    show_default=True,
+    help="NAME[:SETTING,SETTING...], repeat for several: a zoo name, folder or hf://owner/name, compressai:NAME, jpeg, "
+    "webp, avif, avif-half, jxl, x264, x265.",
+)
+@click.option(
+    "-q", "--quality", type=float, multiple=True, help="Setting of codecs that name none; repeat for several."
+)
+@click.option("--match-bpp", help="Instead of settings: sizes to come nearest to, with commas between.")
 @click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex dists.")
+@click.option("--protocol", help="Refuse other pictures than those of this protocol, glc-kodak-v1 say.")
+@click.option("-o", "--out", type=ANY, help="Folder of the results; a run that was cut off goes on there.")
 @as_json
-def eval_(folder, model, quality, metrics, as_json):
-    """Real bytes and quality of a model on a folder of pictures."""
-    from glc_toolkit import zoo
+def eval_(folder, codecs, quality, match_bpp, metrics, protocol, out, as_json):
+    """Real bytes and quality of codecs on a folder of pictures."""
     from glc_toolkit.evaluation import evaluate as e
+    from glc_toolkit.evaluation import patches
+    from glc_toolkit.evaluation.codecs import named
+    from glc_toolkit.evaluation.run import run
 
-    loaded = zoo.load(model)
-    _check_quality(loaded, *quality)
-    _check_metrics(metrics)
+    known = [*registry.names("metric"), *patches.NAMES]
+    if unknown := set(metrics) - set(known):
+        raise Misuse(f"no metric {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    try:
+        targets = [float(size) for size in match_bpp.split(",")] if match_bpp else []
+        if not all(0 < size < math.inf for size in targets):
+            raise ValueError(f"--match-bpp takes sizes above 0, not {match_bpp}")
+        chosen = [named(codec, ",".join(f"{level:g}" for level in quality)) for codec in codecs]
+    except ValueError as error:
+        if type(error).__module__.startswith("glc_toolkit."):
+            raise
+        raise Misuse(_one_line(error)) from None
     pictures = e.find(folder)
-    results = []
+    total = sum(len(targets or settings) for _, settings in chosen) * len(pictures)
+    command = "glc " + shlex.join(sys.argv[1:])
     with _bar() as bar:
-        for level in quality or (None,):
-            name = "quality " + ("default" if level is None else f"{level:g}")
-            measured = e.evaluate(pictures, *e.glc_codec(loaded, level), metrics or e.METRICS)
-            rows = list(bar.track(measured, total=len(pictures), description=name))
-            results.append({"model": model, "quality": level, "mean": e.summary(rows), "images": rows})
+        task = bar.add_task("eval", total=total)
+        results = list(
+            run(
+                folder,
+                pictures,
+                chosen,
+                metrics or e.METRICS,
+                targets,
+                out,
+                protocol,
+                command,
+                lambda: bar.advance(task),
+            )
+        )
     if as_json:
         return _show(results, True, "")
-    table = [{"quality": "default" if r["quality"] is None else r["quality"], **r["mean"]} for r in results]
-    _table(f"{model} on {len(pictures)} pictures, mean", table, [row for r in results for row in r["images"]])
+    table = [
+        {"codec": r["name"], "setting": setting, **{key: values[i] for key, values in r["results"].items()}}
+        for r in results
+        for i, setting in enumerate(r["settings"])
+    ]
+    _table(f"{len(pictures)} pictures, mean", table, [row for r in results for row in r["images"]])
+
+
+@cli.command()
+@click.argument("anchor", type=FILE)
+@click.argument("results", nargs=-1, required=True, type=FILE)
+@as_json
+def bd(anchor, results, as_json):
+    """How many per cent larger RESULTS are than ANCHOR at equal quality (BD-rate), by each metric."""
+    from glc_toolkit.evaluation import curves
+
+    rows = curves.bd_rates(curves.read(anchor), [curve for file in results for curve in curves.read(file)])
+    if as_json:
+        return _show(rows, True, "")
+    _table(f"BD-rate against {anchor.stem}, per cent", rows, [])
+
+
+@cli.command()
+@click.argument("results", nargs=-1, type=FILE)
+@click.option("-o", "--out", type=ANY, default=Path("rd.svg"), show_default=True, help="In the format of its name.")
+@click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: all that two curves share.")
+@click.option(
+    "--published", help="Published curves on this set besides: Kodak, CLIC2020, DIV2K, HEVC-B, MCL-JCV or UVG."
+)
+def plot(results, out, metrics, published):
+    """Draw the rate-distortion curves of RESULTS, files that ``glc eval -o`` wrote."""
+    from glc_toolkit.evaluation import curves
+
+    chosen = [curve for file in results for curve in curves.read(file)]
+    if published:
+        chosen += curves.published(published)
+    curves.plot(chosen, out, metrics)
+    click.echo(out)
 
 
 @cli.command()

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from glc_toolkit import api, bulk
+from glc_toolkit import api, bulk, io, registry
 from glc_toolkit.cli import cli
 from glc_toolkit.evaluation import evaluate
 
@@ -104,9 +104,13 @@ def test_streams_of_several_models_are_decoded_by_their_fingerprints(job, tmp_pa
 def test_evaluation_gives_the_numbers_of_evaluate(job, source, tiny_model, tmp_path):
     report = bulk.run(job(task="eval", metrics=("psnr", "ms-ssim")))
     assert report.errors == BROKEN and set(files(tmp_path / "out")) == {bulk.MANIFEST}
-    codec = evaluate.glc_codec(tiny_model)
+    distances = {name: registry.build("metric", {"name": name}) for name in ("psnr", "ms-ssim")}
     paths = [source / PICTURES[i] for i in (0, 1, 2, 3, 0, 3)]
-    expected = list(evaluate.evaluate(paths, *codec, ("psnr", "ms-ssim")))
+    expected = []
+    for path in paths:
+        x = io.to_tensor(path)
+        row, x_hat = evaluate.coded(x, lambda p: api.encode(p, tiny_model), lambda d: api.decode(d, tiny_model))
+        expected.append(row | evaluate.measure(x_hat, x, distances))
     measured = [row for row in rows(tmp_path / "out") if "error" not in row]
     for row, one in zip(measured, expected, strict=True):
         assert all(row[key] == one[key] for key in ("bytes", "bpp", "psnr")) and row["ms-ssim"] is None

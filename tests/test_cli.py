@@ -91,6 +91,15 @@ def test_encode_info_decode(picture, tmp_path, model):
         (["eval", "{empty}"], 1, "no pictures in"),
         (["eval", "{picture}", "-q", "99"], 2, "quality has to be between"),
         (["eval", "{picture}", "--metric", "beauty"], 2, "no metric beauty; there are: dists"),
+        (["eval", "{picture}", "-c", "jpeg:0"], 2, "jpeg: quality has to be between 1 and 95, not 0"),
+        (["eval", "{picture}", "-c", "jpeg:5.5"], 2, "jpeg: quality has to be a whole number"),
+        (["eval", "{picture}", "-c", "jpeg:x"], 2, "settings of jpeg are numbers"),
+        (["eval", "{picture}", "-c", "nowhere:1"], 1, "no model 'nowhere'"),
+        (["eval", "{picture}", "-c", "compressai:nowhere:1"], 2, "CompressAI has no model 'nowhere'"),
+        (["eval", "{picture}", "-c", "jpeg", "-c", "jpeg:5"], 1, "jpeg is given twice"),
+        (["eval", "{picture}", "--match-bpp", "0"], 2, "sizes above 0"),
+        (["eval", "{picture}", "-c", "jpeg", "--protocol", "glc-kodak-v1"], 1, "these are not the pictures of"),
+        (["bd", "{picture}", "{picture}"], 1, "noise.png is no JSON"),
         (["zoo", "info", "nowhere"], 1, "no model"),
     ],
 )
@@ -201,17 +210,24 @@ def test_help_tells_the_limit():
 def test_pictures_too_small_for_a_metric(tmp_path, model):
     Image.linear_gradient("L").resize((30, 20)).save(tmp_path / "small.png")
     row = json.loads(glc("eval", tmp_path, "--json"))[0]
-    assert row["mean"]["ms-ssim"] is None and row["images"][0]["lpips-alex"] is None
-    assert row["mean"]["dists"] > 0
+    assert row["results"]["ms-ssim-rgb"] == [None] * 4 and row["images"][0]["lpips-alex"] is None
+    assert row["results"]["dists"][0] > 0
     for output in (glc("eval", tmp_path), glc("demo", tmp_path / "small.png", "-o", tmp_path)):
         assert " - " in output and "no value" in output
     assert json.loads(glc("demo", tmp_path / "small.png", "-o", tmp_path, "--json"))[0]["lpips-alex"] is None
 
 
-def test_eval(picture, model):
-    results = json.loads(glc("eval", picture.parent, "-q", "0", "-q", "1", "--metric", "psnr", "--json"))
-    assert [r["quality"] for r in results] == [0, 1]
-    assert results[0]["mean"]["bytes"] > 0 and results[0]["images"][0]["image"] == "noise.png"
+def test_eval(picture, tmp_path, model):
+    out = tmp_path / "results"
+    command = ("eval", picture, "-c", "jpeg:1,5,10,20", "-c", "glc-image-0.03:0,1.5", "--metric", "psnr", "-o", out)
+    jpeg, glc_image = json.loads(glc(*command, "--json"))
+    assert glc_image["settings"] == ["0", "1.5"] and glc_image["images"][0]["image"] == "noise.png"
+    assert jpeg == json.loads((out / "jpeg.json").read_text())
+    assert "noise.png" in (out / "jpeg.csv").read_text()
+    assert "jpeg" in glc(*command)
+    assert json.loads(glc("bd", out / "jpeg.json", out / "jpeg.json", "--json"))[0]["psnr-rgb"] == pytest.approx(0)
+    glc("plot", out / "jpeg.json", "--metric", "psnr-rgb", "--published", "Kodak", "-o", out / "rd.svg")
+    assert (out / "rd.svg").read_text().startswith("<?xml")
 
 
 def test_demo_writes_what_it_says(tmp_path, model):

@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from glc_toolkit import api, io, registry, zoo
-from glc_toolkit.evaluation import baselines
+from glc_toolkit.evaluation import classic
 from glc_toolkit.evaluation.evaluate import METRICS, measure
 
-RIVALS = [name for name in ("AVIF", "JPEG") if name in baselines.available()]
+RIVALS = ["AVIF", "JPEG"] if features.check("avif") else ["JPEG"]
 
 
 def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL) -> Iterator[dict]:
@@ -47,8 +47,10 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL) -> Iterator[d
     own = row(f"GLC ({codec.config.get('name')})", to_file, lambda _: api.decode(target.read_bytes(), model=codec))
     yield own
     for name in RIVALS:
-        _, setting = baselines.nearest(original, name, own["bytes"])
-        yield row(f"{name} q{setting}", lambda: baselines.encode(original, name, setting), baselines.decode)  # noqa: B023
+        family = classic.FAMILIES[name.lower()]()
+        setting = family.nearest(original, own["bytes"])
+        codec = family.at(setting)
+        yield row(f"{name} q{setting}", lambda: codec.encode(original), codec.decode)  # noqa: B023
     io.save(panels[1][1], out / f"{picture.stem}-glc.png")
     io.save(side_by_side(panels), out / f"{picture.stem}-comparison.png")
 

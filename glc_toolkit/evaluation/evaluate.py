@@ -1,16 +1,18 @@
-"""Measure codecs on pictures: real bytes, seconds, and any registered metrics."""
+"""One picture through one codec: real bytes, seconds, memory, and any registered metrics."""
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 
 import torch
 from PIL import Image
 
-from glc_toolkit import api, io, registry
+from glc_toolkit import io
+from glc_toolkit.evaluation import memory
 
+TEXT = ("setting", "image", "sha256", "matched")  # keys of a row that are no measurement
 METRICS = ("psnr", "ms-ssim", "lpips-alex", "dists")
 
 # The shortest side, and the most pixels, that a metric is measured at. Of less, the poolings of LPIPS leave nothing;
@@ -21,32 +23,6 @@ NO_VALUE = (
     "no value, and left out of means: ms-ssim of sides up to 160, lpips-alex of sides below 31, "
     "dists and lpips-vgg of pictures above 4,194,304 pixels"
 )
-
-
-def evaluate(
-    pictures: Iterable[Path],
-    encode: Callable[[Image.Image], bytes],
-    decode: Callable[[bytes], Image.Image],
-    metrics: Iterable[str] = METRICS,
-) -> Iterator[dict]:
-    """One row a picture: ``image bytes bpp encode_seconds decode_seconds`` and metrics of the 8-bit reconstruction, NaN
-    where one has no value."""
-    distances = {name: registry.build("metric", {"name": name}) for name in metrics}
-    for path in pictures:
-        x = io.to_tensor(path)
-        picture = io.to_pillow(x)
-        started = time.perf_counter()
-        data = encode(picture)
-        encoded = time.perf_counter()
-        decoded = decode(data)
-        row = {
-            "image": Path(path).name,
-            "bytes": len(data),
-            "bpp": 8 * len(data) / (x.shape[-1] * x.shape[-2]),
-            "encode_seconds": encoded - started,
-            "decode_seconds": time.perf_counter() - encoded,
-        }
-        yield row | measure(io.to_tensor(decoded), x, distances)
 
 
 @torch.no_grad()
@@ -60,17 +36,35 @@ def measure(x_hat: torch.Tensor, x: torch.Tensor, distances: dict[str, torch.nn.
     return {name: float(distance(x_hat, x)) if fits(name) else math.nan for name, distance in distances.items()}
 
 
-def glc_codec(model, quality: float | None = None) -> tuple[Callable, Callable]:
-    """``encode, decode`` of a loaded model at one quality."""
-    return (
-        lambda picture: api.encode(picture, model=model, quality=quality),
-        lambda data: api.decode(data, model=model),
-    )
+def coded(
+    x: torch.Tensor, encode: Callable[[Image.Image], bytes], decode: Callable[[bytes], Image.Image]
+) -> tuple[dict, torch.Tensor]:
+    """``width height bytes bpp encoding_time decoding_time memory`` of a picture x (1, 3, H, W) in [0, 1], and its
+    8-bit reconstruction. Seconds, and the megabytes that the process grew by at most."""
+    picture = io.to_pillow(x)
+    with memory.peak() as grown:
+        started = time.perf_counter()
+        data = encode(picture)
+        encoded = time.perf_counter()
+        decoded = decode(data)
+        done = time.perf_counter()
+    if decoded.size != picture.size:
+        raise ValueError(f"a codec made {decoded.size} pixels of {picture.size}")
+    row = {
+        "width": picture.width,
+        "height": picture.height,
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (picture.width * picture.height),
+        "encoding_time": encoded - started,
+        "decoding_time": done - encoded,
+        "memory": grown["megabytes"],
+    }
+    return row, io.to_tensor(decoded)
 
 
 def summary(rows: list[dict]) -> dict[str, float]:
     """Mean of every number over the rows that have it; NaN where none has."""
-    columns = {key: [row[key] for row in rows if not math.isnan(row[key])] for key in rows[0] if key != "image"}
+    columns = {key: [row[key] for row in rows if not math.isnan(row[key])] for key in rows[0] if key not in TEXT}
     return {key: fmean(values or [math.nan]) for key, values in columns.items()}
 
 

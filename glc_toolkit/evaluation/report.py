@@ -18,14 +18,15 @@ from statistics import fmean
 import torch
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from PIL import Image
+from PIL import Image, features
 
 import glc_toolkit
 from glc_toolkit import api, io, registry, zoo
-from glc_toolkit.evaluation import baselines
+from glc_toolkit.evaluation import classic
 from glc_toolkit.evaluation.bits import bit_map
 from glc_toolkit.evaluation.evaluate import METRICS, measure
 
+RIVALS = [name for name in ("JPEG", "WebP", "AVIF") if name == "JPEG" or features.check(name.lower())]
 LARGER = (2, 4)  # rivals are also shown at these multiples of the best level's size
 WEBP_SIDE = 16383  # the longest it can have
 LABELS = {
@@ -83,7 +84,7 @@ def report(
 
 def steps(pictures: Sequence[Path], levels: int) -> int:
     """How many rows :func:`report` yields of pictures at so many levels, at most."""
-    return len(pictures) * (levels + len(baselines.available()) * (levels + len(LARGER)))
+    return len(pictures) * (levels + len(RIVALS) * (levels + len(LARGER)))
 
 
 def render(data: dict, facts: dict) -> str:
@@ -154,16 +155,19 @@ def _picture(path: Path, codec, qualities: Sequence[float], distances: dict) -> 
         for n in LARGER
     ]
 
-    for name in baselines.available():
+    for name in RIVALS:
+        family = classic.FAMILIES[name.lower()]()
         known: dict[int, int] = {}
         for point in points:
-            data, setting = baselines.nearest(original, name, point["size"])
+            setting = family.nearest(original, point["size"])
+            rival = family.at(setting)
+            data = rival.encode(original)
             if setting not in known:
                 row, _, _ = item(
                     name,
                     f"quality {setting}",
-                    lambda: baselines.encode(original, name, setting),  # noqa: B023
-                    baselines.decode,
+                    lambda: rival.encode(original),  # noqa: B023
+                    rival.decode,
                 )
                 yield row
                 row["src"] = data_uri(data, name.lower())

@@ -6,7 +6,7 @@ from PIL import Image
 
 from glc_toolkit import io, registry
 from glc_toolkit.evaluation import evaluate as e
-from glc_toolkit.evaluation.baselines import _bisect
+from glc_toolkit.evaluation import memory
 
 
 @pytest.mark.parametrize("name, side", [("lpips-alex", 31), ("lpips-vgg", 16), ("dists", 1)])
@@ -45,6 +45,10 @@ def test_only_pictures_are_found(tmp_path):
         e.find(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("size, setting", [(5, 10), (10, 10), (14, 10), (16, 20), (24, 20), (31, 30), (99, 30)])
-def test_the_nearest_file_is_found(size, setting):
-    assert _bisect(bytes, range(10, 40, 10), size) == (bytes(setting), setting)
+def test_the_peak_of_memory_is_seen():
+    with memory.peak() as grown:
+        torch.ones(2**24)  # 64 MiB, freed at once
+    if memory.RESET.exists():
+        assert 60 < grown["megabytes"] < 200
+    else:
+        assert math.isnan(grown["megabytes"])

@@ -1,0 +1,134 @@
+"""Classic codecs: Pillow's, JPEG XL through its plugin, and single intra pictures of x264 and x265 through PyAV."""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from glc_toolkit.evaluation.codecs import Codec, Family
+
+OPTIONS = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}, "AVIF": {"speed": 4}, "JXL": {"effort": 7}}
+QUALITIES = {"JPEG": range(1, 96), "WEBP": range(0, 101), "AVIF": range(0, 101), "JXL": range(0, 101)}
+
+
+@dataclass
+class Pillow:
+    """A format that Pillow or a plugin of it writes."""
+
+    format: str
+    quality: int
+
+    def encode(self, picture: Image.Image) -> bytes:
+        out = io.BytesIO()
+        picture.save(out, self.format, quality=int(self.quality), **OPTIONS[self.format])
+        return out.getvalue()
+
+    def decode(self, data: bytes) -> Image.Image:
+        with Image.open(io.BytesIO(data), formats=[self.format]) as image:
+            return image.convert("RGB")
+
+
+@dataclass
+class Halved:
+    """Another codec at half the width and height, Lanczos down and up. One byte more says which sides were odd."""
+
+    codec: Codec
+
+    def encode(self, picture: Image.Image) -> bytes:
+        width, height = picture.size
+        small = picture.resize((-(-width // 2), -(-height // 2)), Image.Resampling.LANCZOS)
+        return bytes([width % 2 + 2 * (height % 2)]) + self.codec.encode(small)
+
+    def decode(self, data: bytes) -> Image.Image:
+        small = self.codec.decode(data[1:])
+        width, height = (2 * side - odd for side, odd in zip(small.size, (data[0] & 1, data[0] >> 1), strict=True))
+        return small.resize((width, height), Image.Resampling.LANCZOS)
+
+
+@dataclass
+class Intra:
+    """One picture by x264 or x265, 4:2:0 in BT.709, as a raw stream without the encoder's note about itself.
+
+    Odd sides are padded by their last line; one byte more says so.
+    """
+
+    encoder: str
+    decoder: str
+    options: dict[str, str]
+    crf: int
+
+    def encode(self, picture: Image.Image) -> bytes:
+        import av
+
+        array = np.asarray(picture)
+        odd_height, odd_width = (side % 2 for side in array.shape[:2])
+        array = np.pad(array, ((0, odd_height), (0, odd_width), (0, 0)), "edge")
+        context = av.CodecContext.create(self.encoder, "w")
+        context.height, context.width = array.shape[:2]
+        context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+        context.options = {"preset": "slow", "crf": str(self.crf), **self.options}
+        frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
+        stream = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+        if self.decoder == "h264":  # x264 has no option to leave its note (type 6) out
+            units = [unit for unit in re.split(b"\0\0\0?\1", stream) if unit and unit[0] & 31 != 6]
+            stream = b"".join(b"\0\0\1" + unit for unit in units)
+        return bytes([odd_width + 2 * odd_height]) + stream
+
+    def decode(self, data: bytes) -> Image.Image:
+        import av
+
+        context = av.CodecContext.create(self.decoder, "r")
+        frames = [*context.decode(av.Packet(data[1:])), *context.decode(None)]
+        array = frames[0].reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()
+        return Image.fromarray(array[: array.shape[0] - (data[0] >> 1), : array.shape[1] - (data[0] & 1)])
+
+
+def _pillow(format: str, half: bool = False) -> Family:
+    name = format.lower() + ("-half" if half else "")
+    library = f"Pillow {PIL.__version__}"
+    if format == "JXL":
+        if find_spec("pillow_jxl") is None:
+            raise ValueError("jxl needs pillow-jxl-plugin: pip install 'glc-toolkit[eval]'")
+        from pillow_jxl import JpegXLImagePlugin  # noqa: F401  (registers the format)
+
+        library = f"pillow-jxl-plugin {version('pillow-jxl-plugin')}"
+    elif format != "JPEG" and not features.check(format.lower()):
+        raise ValueError(f"this Pillow was built without {format}; install the one of PyPI")
+    else:
+        feature = {"JPEG": "libjpeg_turbo"}.get(format, format.lower())
+        library += f", {feature} {features.version(feature)}"
+
+    def at(quality) -> Codec:
+        return Halved(Pillow(format, quality)) if half else Pillow(format, quality)
+
+    return Family(name, library, QUALITIES[format], QUALITIES[format][:21:5], at)
+
+
+def _intra(name: str, decoder: str, options: dict[str, str]) -> Family:
+    if find_spec("av") is None:
+        raise ValueError(f"{name} needs PyAV: pip install 'glc-toolkit[video]'")
+    return Family(
+        name,
+        f"PyAV {version('av')}, preset slow",
+        range(51, -1, -1),
+        (51, 47, 43, 39),
+        lambda crf: Intra(f"lib{name}", decoder, options, int(crf)),
+    )
+
+
+FAMILIES: dict[str, Callable[[], Family]] = {
+    "jpeg": lambda: _pillow("JPEG"),
+    "webp": lambda: _pillow("WEBP"),
+    "avif": lambda: _pillow("AVIF"),
+    "avif-half": lambda: _pillow("AVIF", half=True),
+    "jxl": lambda: _pillow("JXL"),
+    "x264": lambda: _intra("x264", "h264", {}),
+    "x265": lambda: _intra("x265", "hevc", {"x265-params": "keyint=1:info=0:log-level=none"}),
+}

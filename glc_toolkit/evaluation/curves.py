@@ -1,0 +1,121 @@
+"""Rate-distortion curves: read, compared by BD-rate, drawn; and the published ones, with their sources."""
+
+import json
+import math
+import warnings
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+
+from glc_toolkit import io
+
+HIGHER_IS_BETTER = {"psnr-rgb", "ms-ssim-rgb"}
+NO_QUALITY = {"bpp", "bytes", "encoding_time", "decoding_time", "memory"}
+SHORTEST = 4  # points of a curve for a BD-rate
+
+
+def published(dataset: str | None = None) -> list[dict]:
+    """Published curves in the layout of ``glc eval``: ``name description results``, and ``dataset`` and ``source``.
+
+    All, or those on one of CLIC2020, CLIC2020-professional, DIV2K, Kodak, HEVC-B, MCL-JCV and UVG.
+    """
+    folder = files("glc_toolkit.evaluation") / "published"
+    curves = [
+        curve
+        for file in sorted(folder.iterdir(), key=lambda f: f.name)
+        if file.name.endswith(".json")
+        for curve in json.loads(file.read_text("utf-8"))
+    ]
+    known = sorted({curve["dataset"] for curve in curves})
+    if dataset is not None and dataset not in known:
+        raise ValueError(f"there are no published curves on {dataset!r}; there are on {', '.join(known)}")
+    return [curve for curve in curves if dataset in (None, curve["dataset"])]
+
+
+def read(file: Path) -> list[dict]:
+    """The curves of a file of ``glc eval``, of its ``--json``, or of CompressAI's ``eval_model``."""
+    try:
+        found = json.loads(Path(file).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from None
+    found = found if isinstance(found, list) else [found]
+    for curve in found:
+        results = curve.get("results") if isinstance(curve, dict) else None
+        if not isinstance(results, dict) or not isinstance(results.get("bpp"), list) or "name" not in curve:
+            raise ValueError(f"{file} holds no results of glc eval: it lacks a name, or results with bpp")
+    return found
+
+
+def points(curve: dict, metric: str) -> list[tuple[float, float]]:
+    """``(bpp, value)`` of a metric, by rising bpp, where it has a value."""
+    pairs = zip(curve["results"]["bpp"], curve["results"].get(metric, []), strict=False)
+    return sorted((bpp, value) for bpp, value in pairs if value is not None and math.isfinite(value))
+
+
+def metrics_of(curve: dict) -> list[str]:
+    return [name for name in curve["results"] if name not in NO_QUALITY]
+
+
+def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
+    """One row a curve: BD-rate in per cent against the anchor, by metric; below 0 the curve's files are smaller.
+
+    By Akima interpolation of log-rate. NaN where one has fewer than four points, a curve is not monotonic, or the two
+    share no range of quality: that is no number then, rather than an extrapolated one.
+    """
+    try:
+        from bjontegaard import bd_rate
+    except ModuleNotFoundError:
+        raise ValueError("BD-rates need bjontegaard: pip install 'glc-toolkit[eval]'") from None
+    if len(anchors) != 1:
+        raise ValueError(f"the anchor has to be one curve, and this file holds {len(anchors)}")
+    (anchor,) = anchors
+    rows = []
+    for curve in curves:
+        row: dict = {"codec": curve["name"]}
+        for metric in metrics_of(anchor):
+            if metric not in curve["results"]:
+                continue
+            sign = 1 if metric in HIGHER_IS_BETTER else -1
+            a, b = ([(bpp, sign * value) for bpp, value in points(c, metric)] for c in (anchor, curve))
+            row[metric] = math.nan
+            if _usable(a) and _usable(b) and max(a[0][1], b[0][1]) < min(a[-1][1], b[-1][1]):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of a small overlap: the share is in the row
+                    row[metric] = float(
+                        bd_rate(*zip(*a, strict=True), *zip(*b, strict=True), "akima", require_matching_points=False)
+                    )
+        rows.append(row)
+    return rows
+
+
+def _usable(curve: list[tuple[float, float]]) -> bool:
+    values = [value for _, value in curve]
+    return len(values) >= SHORTEST and values == sorted(set(values))
+
+
+def plot(curves: list[dict], file: Path, metrics: Iterable[str] = ()) -> None:
+    """Draw curves, a panel for each metric: of ``metrics``, or of all that two curves have (all, of one curve)."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise ValueError("plots need matplotlib: pip install 'glc-toolkit[eval]'") from None
+    if not curves:
+        raise ValueError("there is nothing to draw: give results of glc eval, or --published")
+    counts: dict[str, int] = {}
+    for curve in curves:
+        for metric in metrics_of(curve):
+            counts[metric] = counts.get(metric, 0) + 1
+    chosen = list(metrics) or [m for m, n in counts.items() if n >= min(2, len(curves))]
+    if missing := [m for m in chosen if m not in counts]:
+        raise ValueError(f"no curve has {', '.join(missing)}; they have {', '.join(counts)}")
+    figure = Figure(figsize=(6 * len(chosen), 4.5), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+        for curve in curves:
+            if found := points(curve, metric):
+                style = "--o" if "source" in curve else "-o"
+                axes.plot(*zip(*found, strict=True), style, label=curve["name"], markersize=4)
+        axes.set(xlabel="bpp", ylabel=metric, title=metric + (" ↑" if metric in HIGHER_IS_BETTER else " ↓"))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    with io.replacing(file) as partial:
+        figure.savefig(partial)

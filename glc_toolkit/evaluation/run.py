@@ -1,0 +1,200 @@
+"""``glc eval``: several codecs on a folder of pictures, row by row, to results that can be taken up again."""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from glc_toolkit import __version__, io, registry
+from glc_toolkit.evaluation import patches, protocols
+from glc_toolkit.evaluation.codecs import Family
+from glc_toolkit.evaluation.evaluate import METRICS, coded, measure, summary
+
+SPELLING = {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}  # CompressAI's names
+ROWS = "rows.jsonl"
+
+
+def run(
+    folder: Path,
+    pictures: list[Path],
+    codecs: list[tuple[Family, list]],
+    metrics: Iterable[str] = METRICS,
+    match_bpp: Iterable[float] = (),
+    out: Path | None = None,
+    protocol: str | None = None,
+    command: str = "",
+    progress: Callable[[], object] = lambda: None,
+) -> Iterator[dict]:
+    """Measure every codec at every setting on every picture; yields a result for each codec, in the layout that
+    docs/evaluation.md describes.
+
+    Args:
+        folder: where the pictures lie; rows name them from there.
+        codecs: as :func:`glc_toolkit.evaluation.codecs.named` gives them.
+        match_bpp: in place of settings: the sizes that every picture's file is to come nearest to.
+        out: where to write rows as they come, and results. Rows that are there already are not measured again.
+        protocol: a name of :data:`protocols.PINNED`, to be refused if the pictures are others.
+        progress: called after every row.
+    """
+    metrics, match_bpp = list(dict.fromkeys(metrics)), list(match_bpp)
+    digests = {path: protocols.digest(path) for path in pictures}
+    facts = protocols.describe(digests.values(), metrics, protocol)
+    names = [family.name for family, _ in codecs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{', '.join(sorted(twice))} is given twice; give all its settings at once")
+    store = Store(out)
+    distances = {m: registry.build("metric", {"name": m}) for m in metrics if m not in patches.NAMES}
+    networks = {patches.network(m): None for m in metrics if m in patches.NAMES}
+    networks = {name: patches.build(name) for name in networks}
+
+    def measured(path: Path, family: Family, setting, matched: bool) -> dict:
+        x = io.to_tensor(path)
+        row = {"setting": f"{setting:g} bpp" if matched else str(setting)}
+        row |= {"image": name_of(path, folder), "sha256": digests[path]}
+        if matched:
+            setting = family.nearest(io.to_pillow(x), setting * x.shape[-2] * x.shape[-1] / 8)
+            row["matched"] = str(setting)
+        codec = family.at(setting)
+        costs, x_hat = coded(x, codec.encode, codec.decode)
+        values = measure(x_hat, x, distances)
+        for name, net in networks.items():
+            store.put_features(name, digests[path], "", lambda: patches.features(net, x))  # noqa: B023
+            store.put_features(name, digests[path], key(family, row), lambda: patches.features(net, x_hat))  # noqa: B023
+        return row | costs | {SPELLING.get(m, m): value for m, value in values.items()}
+
+    for family, settings in codecs:
+        results: dict[str, list] = {}
+        rows = []
+        for setting in match_bpp or settings:
+            group = []
+            for path in pictures:
+                label = f"{setting:g} bpp" if match_bpp else str(setting)
+                identity = {"setting": label, "image": name_of(path, folder), "sha256": digests[path]}
+                row = store.row(family, identity, [SPELLING.get(m, m) for m in distances], networks)
+                if row is None:
+                    row = measured(path, family, setting, bool(match_bpp))
+                    store.add(family, row)
+                group.append(row)
+                progress()
+            means = summary(group)
+            for m in metrics:
+                if m in patches.NAMES:
+                    net = patches.network(m)
+                    x = np.concatenate([store.features(net, r["sha256"], "") for r in group])
+                    x_hat = np.concatenate([store.features(net, r["sha256"], key(family, r)) for r in group])
+                    means[m] = patches.distance(m, x, x_hat)
+            for name, value in means.items():
+                if name not in ("width", "height"):
+                    results.setdefault(name, []).append(value)
+            rows += group
+        result = {
+            "name": family.name,
+            "description": family.version,
+            "results": results,
+            "settings": list(dict.fromkeys(row["setting"] for row in rows)),
+            "protocol": facts,
+            "images": rows,
+            "command": command,
+        }
+        if out:
+            write(result, out / f"{family.name}.json")
+        yield result
+
+
+def name_of(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if folder.is_dir() else path.name
+
+
+def key(family: Family, row: dict) -> str:
+    return hashlib.sha256(f"{family.name}\n{family.version}\n{row['setting']}".encode()).hexdigest()[:16]
+
+
+class Store:
+    """Rows and features, in memory and, if there is a folder, on disk: what a run that was cut off takes up again.
+
+    A row counts as the same if codec, version, setting, toolkit and the picture's bytes are, and if it has all metrics.
+    """
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+        self.rows: dict[tuple, dict] = {}
+        self.arrays: dict[tuple, np.ndarray] = {}
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            for entry in self._read():
+                self.rows[tuple(entry["key"])] = {k: math.nan if v is None else v for k, v in entry["row"].items()}
+
+    def _read(self) -> Iterator[dict]:
+        file = self.folder / ROWS
+        lines = file.read_text("utf-8").split("\n") if file.is_file() else [""]
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise ValueError(f"line {number} of {file} is no row; remove it, or give another folder") from None
+        if lines[-1]:  # cut off while it was written
+            with io.replacing(file) as partial:
+                partial.write_text("".join(f"{line}\n" for line in lines[:-1]), "utf-8")
+
+    @staticmethod
+    def _key(family: Family, row: dict) -> tuple:
+        return (family.name, family.version, __version__, row["setting"], row["image"], row["sha256"])
+
+    def row(self, family: Family, row: dict, metrics: Iterable[str], networks: Iterable[str]) -> dict | None:
+        """The row of this identity, if it is there with all its metrics and features."""
+        found = self.rows.get(self._key(family, row))
+        if found is None or any(m not in found for m in metrics):
+            return None
+        wanted = [(net, row["sha256"], k) for net in networks for k in ("", key(family, row))]
+        return found if all(self._has(*w) for w in wanted) else None
+
+    def add(self, family: Family, row: dict) -> None:
+        self.rows[self._key(family, row)] = row
+        if self.folder:
+            with (self.folder / ROWS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": self._key(family, row), "row": plain(row)}) + "\n")
+
+    def put_features(self, net: str, picture: str, key: str, make: Callable[[], np.ndarray]) -> None:
+        if self._has(net, picture, key):
+            return
+        if not self.folder:
+            self.arrays[net, picture, key] = make()
+            return
+        file = self._file(net, picture, key)
+        file.parent.mkdir(exist_ok=True)
+        with io.replacing(file) as partial:
+            np.save(partial, make(), allow_pickle=False)
+
+    def features(self, net: str, picture: str, key: str) -> np.ndarray:
+        if not self.folder:
+            return self.arrays[net, picture, key]
+        return np.load(self._file(net, picture, key), allow_pickle=False)
+
+    def _has(self, net: str, picture: str, key: str) -> bool:
+        return self._file(net, picture, key).is_file() if self.folder else (net, picture, key) in self.arrays
+
+    def _file(self, net: str, picture: str, key: str) -> Path:
+        return self.folder / "features" / f"{net}-{picture[:16]}-{key or 'original'}.npy"
+
+
+def plain(value):
+    """What JSON can say: null for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write(result: dict, file: Path) -> None:
+    """The result as JSON in ``file``, and its rows as CSV beside it."""
+    with io.replacing(file) as partial:
+        partial.write_text(json.dumps(plain(result), indent=1, allow_nan=False) + "\n", "utf-8")
+    with io.replacing(file.with_suffix(".csv")) as partial, partial.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, ["codec", *result["images"][0]])
+        writer.writeheader()
+        writer.writerows({"codec": result["name"], **row} for row in plain(result["images"]))
