@@ -12,13 +12,14 @@
 """
 
 import binascii
+import mmap
 import os
 from dataclasses import dataclass
 
 from glc_toolkit.types import BitstreamError
 
 MAGIC = 0xA7
-IMAGE_V1 = 0x01
+IMAGE_V1, VIDEO_V1 = 0x01, 0x02  # of videos see glc_toolkit.videostream
 FINGERPRINT_BYTES = 3
 MAX_BYTES = 2**26  # of a file: two for each pixel of the largest picture, hundreds of times what a model writes
 
@@ -39,17 +40,28 @@ class ImageStream:
 
     def to_bytes(self) -> bytes:
         head = _head(self)
-        check = _crc(head[:2] + head[4:] + self.payload).to_bytes(2, "big")
+        check = crc16(head[:2] + head[4:] + self.payload).to_bytes(2, "big")
         return head[:2] + check + head[4:] + self.payload
 
 
-def read(path: str | os.PathLike) -> bytes:
-    """The bytes of a file. Raises :class:`BitstreamError`, without reading on, for more than a stream can have."""
+def read(path: str | os.PathLike) -> bytes | mmap.mmap:
+    """The bytes of a file; of a video, which may have any length, they are read as they are asked for.
+
+    Raises :class:`BitstreamError`, without reading on, for more than a picture's stream can have.
+    """
     with open(path, "rb") as file:
+        if is_video(file.read(2)):
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        file.seek(0)
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise BitstreamError(f"{path} is no GLC file: it has more than {MAX_BYTES} bytes")
     return data
+
+
+def is_video(data: bytes) -> bool:
+    """Whether these are the bytes of a video."""
+    return data[:2] == bytes([MAGIC, VIDEO_V1])
 
 
 def parse(data: bytes) -> ImageStream:
@@ -63,10 +75,10 @@ def parse(data: bytes) -> ImageStream:
         raise BitstreamError(f"this is no GLC file: it begins with 0x{data[0]:02x}, not 0x{MAGIC:02x}")
     if data[1] != IMAGE_V1:
         raise BitstreamError(f"kind and version 0x{data[1]:02x} are unknown here; a newer glc-toolkit may read it")
-    if _crc(data[:2] + data[4:]) != int.from_bytes(data[2:4], "big"):
+    if crc16(data[:2] + data[4:]) != int.from_bytes(data[2:4], "big"):
         raise BitstreamError("the file is damaged or cut short: its checksum does not match its bytes")
-    width, at = _read_leb128(data, 8)
-    height, at = _read_leb128(data, at)
+    width, at = read_leb128(data, 8)
+    height, at = read_leb128(data, at)
     if width == 0 or height == 0:
         raise BitstreamError(f"the file claims an empty picture, {width} x {height}")
     return ImageStream(data[4:7], data[7], width, height, data[at:])
@@ -74,16 +86,18 @@ def parse(data: bytes) -> ImageStream:
 
 def _head(s: ImageStream) -> bytes:
     fixed = bytes([MAGIC, IMAGE_V1, 0, 0]) + s.fingerprint[:FINGERPRINT_BYTES] + bytes([s.quality_code])
-    return fixed + _leb128(s.width) + _leb128(s.height)
+    return fixed + leb128(s.width) + leb128(s.height)
 
 
-def _crc(data: bytes) -> int:
+def crc16(data: bytes) -> int:
+    """CRC-16 of CCITT, initial value 0xFFFF."""
     return binascii.crc_hqx(data, 0xFFFF)
 
 
-def _leb128(value: int) -> bytes:
+def leb128(value: int) -> bytes:
+    """Seven bits a byte, low ones first, the high bit set in all but the last. Raises ``ValueError`` beyond four."""
     if not 0 < value < 2**28:
-        raise ValueError(f"a side of {value} pixels cannot be written")
+        raise ValueError(f"{value} cannot be written: sides and other numbers are from 1 to 2**28 - 1")
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -91,7 +105,8 @@ def _leb128(value: int) -> bytes:
     return bytes(out) + bytes([value])
 
 
-def _read_leb128(data: bytes, at: int) -> tuple[int, int]:
+def read_leb128(data: bytes, at: int) -> tuple[int, int]:
+    """The number at an offset, and the offset behind it."""
     value = 0
     for i in range(4):
         if at + i >= len(data):
@@ -99,6 +114,6 @@ def _read_leb128(data: bytes, at: int) -> tuple[int, int]:
         value |= (data[at + i] & 127) << 7 * i
         if data[at + i] < 128:
             if i > 0 and data[at + i] == 0:
-                raise BitstreamError("the file is damaged: its width or height has more bytes than it needs")
+                raise BitstreamError("the file is damaged: a number in it has more bytes than it needs")
             return value, at + i + 1
-    raise BitstreamError("the file is damaged: its width or height has no end")
+    raise BitstreamError("the file is damaged: a number in it has no end")

@@ -46,7 +46,7 @@ def claim(width: bytes, height: bytes) -> bytes:
     """A file with a valid checksum that gives its size so."""
     head = ImageStream(b"abc", 0, 1, 1, b"").to_bytes()[:8]
     body = head[:2] + head[4:] + width + height
-    return body[:2] + bitstream._crc(body).to_bytes(2, "big") + body[2:]
+    return body[:2] + bitstream.crc16(body).to_bytes(2, "big") + body[2:]
 
 
 def test_impossible_sizes_are_refused():
