@@ -20,6 +20,7 @@ LAYERS = [
     {"zoo"},
     {"api", "official"},
     {"evaluation", "training", "conformance"},
+    {"doctor"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
