@@ -30,9 +30,8 @@ def float_model(name: str):
     return model
 
 
-def payload_bytes(model, pictures: list[Path], quality: float | None) -> list[int]:
-    code = model.quality_code(quality)
-    return [len(model.encode_payload(model.analysis(io.to_tensor(picture)), code)) for picture in pictures]
+def payload_bytes(model, latents: list[torch.Tensor], quality: float | None) -> list[int]:
+    return [len(model.encode_payload(l, model.quality_code(quality))) for l in latents]
 
 
 @click.command(help=__doc__)
@@ -40,18 +39,19 @@ def payload_bytes(model, pictures: list[Path], quality: float | None) -> list[in
 @click.option("-m", "--model", default=api.DEFAULT_MODEL)
 @click.option("-q", "--quality", type=float, multiple=True, default=[None])
 def main(folder: Path, model: str, quality: tuple[float | None]) -> None:
-    pictures = find(folder)
-    exact = {q: payload_bytes(zoo.load(model), pictures, q) for q in quality}
+    exact = zoo.load(model)
+    latents = [exact.analysis(io.to_tensor(picture)) for picture in find(folder)]
+    fixed = {q: payload_bytes(exact, latents, q) for q in quality}
     floating = float_model(model)
     for module in list(sys.modules.values()):
         if getattr(module, "fixed", None) is layers.fixed and module is not layers:
             module.fixed = lambda x: x
     for q in quality:
-        other = payload_bytes(floating, pictures, q)
-        a, b = sum(exact[q]), sum(other)
-        most = max(x / y for x, y in zip(exact[q], other, strict=True))
+        other = payload_bytes(floating, latents, q)
+        a, b = sum(fixed[q]), sum(other)
+        most = max(x / y for x, y in zip(fixed[q], other, strict=True))
         facts = {"quality": q, "fixed": a, "float": b, "more_percent": 100 * (a / b - 1), "most": 100 * (most - 1)}
-        print(json.dumps({"pictures": len(pictures), **facts}))
+        print(json.dumps({"pictures": len(latents), **facts}))
 
 
 if __name__ == "__main__":
