@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def test_a_model_is_loaded_whole_or_refused_while_others_save_it(tiny_folder, ti
             assert zoo.load(folder).fingerprint() == expected
         except ModelFileError as error:  # between a file and its checksum
             assert str(folder) in str(error)
+        time.sleep(0.05)
     assert [other.returncode for other in others] == [0, 0]
     assert zoo.load(folder).fingerprint() == expected
     assert sorted(path.name for path in folder.iterdir()) == sorted(zoo.FILES)
