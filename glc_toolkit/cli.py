@@ -212,6 +212,33 @@ def info(source, model, max_pixels, as_json):
         click.echo(f"  damaged: {damage}")
 
 
+@cli.command()
+@click.argument("source", type=FILE)
+@click.option("-m", "--model", help="Read it with this one, whatever model it names.")
+@click.option("--preview", type=ANY, help="Write what z alone shows to this picture, if that can be read.")
+@max_pixels_option
+@as_json
+def doctor(source, model, preview, max_pixels, as_json):
+    """What is wrong with a GLC file, where it begins, and what can still be shown. Exit code 1 if anything is wrong."""
+    if preview:
+        _refuse_same(source, preview)
+    from glc_toolkit import bitstream, io
+    from glc_toolkit.doctor import diagnose
+
+    found, picture = diagnose(bitstream.read(source), model, max_pixels)
+    if preview and picture:
+        io.save(picture, preview)
+    lines = [f"{source}: {found.bytes:,} bytes, {'damaged or foreign' if found.problems else 'sound'}"]
+    lines += [f"  {key:12} {value}" for key, value in found.header.items()]
+    lines += [f"  {name:12} {worth:,.1f} bytes" for name, worth in found.sections.items()]
+    lines += [f"  problem: {problem}" for problem in found.problems]
+    if found.problems:
+        lines.append(f"  first bad section: {found.first_bad or 'cannot be told'}")
+    lines.append(f"  can be shown: {found.shows}")
+    _show({"file": str(source), **found.to_dict()}, as_json, "\n".join(lines))
+    sys.exit(bool(found.problems))
+
+
 @cli.command("eval")
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option(

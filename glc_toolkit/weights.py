@@ -50,7 +50,10 @@ def write(model: GLCModel, path: Path, exact: bool = False) -> None:
         "glc_toolkit": __version__,
     }
     # One key: safetensors writes several in any order, and the same model should give the same bytes.
-    save_file({**stored, **buffers}, path, {FACTS: json.dumps(facts, sort_keys=True)})
+    try:
+        save_file({**stored, **buffers}, path, {FACTS: json.dumps(facts, sort_keys=True)})
+    except SafetensorError as error:  # how it names a full disk, too
+        raise OSError(str(error)) from error
     path.chmod(0o644)  # safetensors writes for the owner alone
 
 

@@ -119,15 +119,23 @@ def _listed(sums: Path) -> dict[str, str]:
 
 def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", exact: bool = False) -> Path:
     """Write a trained model as a zoo folder; coding tables are made from the weights as they are stored, which is in
-    float32 if ``exact`` and in a quarter to half of the bytes if not."""
+    float32 if ``exact`` and in a quarter to half of the bytes if not. Files that are there stay until all are written.
+    Raises ``OSError`` if they cannot be."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(model).cpu().eval()
     model.config = {**model.config, "name": name}
-    weights.write(model, folder / WEIGHTS, exact)
-    (folder / CONFIG).write_text(json.dumps(model.config, indent=2, sort_keys=True) + "\n")
-    (folder / CARD).write_text(card or f"# {name}\n")
-    write_sums(folder)
+    try:
+        with TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+            weights.write(model, Path(partial, WEIGHTS), exact)
+            Path(partial, CONFIG).write_text(json.dumps(model.config, indent=2, sort_keys=True) + "\n")
+            Path(partial, CARD).write_text(card or f"# {name}\n")
+            write_sums(Path(partial))
+            for file in FILES:
+                os.replace(Path(partial, file), folder / file)
+    except OSError as error:
+        raise OSError(f"cannot write {folder}: {error.strerror or error}") from error
+    _load.cache_clear()
     return folder
 
 

@@ -16,11 +16,11 @@ from glc_toolkit.coder import Decoder
 DATA = Path(__file__).parent / "data"
 
 
-def latent_hash(data: bytes) -> str:
+def latent_hash(data: bytes, device: str = "cpu") -> str:
     """SHA-256 of what the entropy decoder makes of a file."""
     stream, model = api.open_stream(data)
-    y_hat = model.decode_latent(Decoder(stream.payload), (stream.height, stream.width))
-    return hashlib.sha256(y_hat.double().numpy().tobytes()).hexdigest()
+    y_hat = model.to(device).decode_latent(Decoder(stream.payload), (stream.height, stream.width))
+    return hashlib.sha256(y_hat.double().cpu().numpy().tobytes()).hexdigest()
 
 
 def main(model: str) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     {"zoo"},
     {"api", "official"},
     {"evaluation", "training", "conformance", "kit"},
-    {"bulk"},
+    {"bulk", "doctor"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

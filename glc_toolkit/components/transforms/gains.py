@@ -23,6 +23,7 @@ class Gain(nn.Module):
         self.weight = nn.Parameter(start.reshape(levels, 1, 1, 1).repeat(1, channels, 1, 1))
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        quality = quality.to(self.weight.dtype)
         low = quality.floor().long().clamp(0, len(self.weight) - 1)
         high = (low + 1).clamp(max=len(self.weight) - 1)
         part = (quality - low).reshape(-1, 1, 1, 1).to(x.dtype)

@@ -1,0 +1,166 @@
+"""What is wrong with a GLC file, where it begins, and what can still be shown.
+
+One checksum covers a whole picture, so it says that something is wrong but not where. The entropy decoder says more: it
+may meet what no encoder writes, or read symbols worth more bytes than there are (then the file was cut), or fewer.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from glc_toolkit import bitstream, io, zoo
+from glc_toolkit.coder import PRECISION, Decoder
+from glc_toolkit.models.image import GLCImage
+from glc_toolkit.types import BitstreamError, ModelFileError
+
+SLACK = 8  # bytes by which a sound stream may differ from what its symbols are worth
+HEADER, BEHIND = "header", "behind the last pass"
+
+
+@dataclass
+class Diagnosis:
+    """All that could be found out."""
+
+    bytes: int
+    header: dict = field(default_factory=dict)  #: what could be read of it, right or wrong
+    sections: dict[str, float] = field(default_factory=dict)  #: bytes that the symbols of each are worth
+    problems: list[str] = field(default_factory=list)
+    first_bad: str | None = None  #: section where the first problem shows; the damage is there or before it
+    shows: str = "nothing"  #: "the picture", "a preview" or "nothing"
+
+    def add(self, problem: str, where: str | None = None) -> None:
+        self.problems.append(problem)
+        self.first_bad = self.first_bad or where
+
+    def to_dict(self) -> dict:
+        return {"sound": not self.problems, **asdict(self)}
+
+
+class Weighing(Decoder):
+    """A decoder that adds up what the symbols of each step are worth, in bytes."""
+
+    def __init__(self, data: bytes):
+        super().__init__(data)
+        self.worth: list[float] = []
+
+    def get(self, rows: np.ndarray, cdf: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        symbols = super().get(rows, cdf, offset)
+        at = symbols - offset[rows]
+        width = (cdf[rows, at + 1] - cdf[rows, at]).astype(np.float64)
+        self.worth.append(float((PRECISION - np.log2(width)).sum() / 8))
+        return symbols
+
+
+def diagnose(
+    data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None
+) -> tuple[Diagnosis, io.Image.Image | None]:
+    """Look at a file as far as it can be read; with the preview of its z, if that can be shown.
+
+    Args:
+        data: the whole file, or what there is of it.
+        model: what to read it with, whatever it names; ``None`` finds it by the fingerprint in the file.
+        max_pixels: as in :func:`glc_toolkit.api.decode`.
+
+    Raises :class:`ModelFileError` if ``model`` is bad; a bad file is a result.
+    """
+    found = Diagnosis(len(data))
+    model = zoo.load(model) if model is not None and not isinstance(model, GLCImage) else model
+    stream = read_header(bytes(data), found)
+    if stream is None:
+        return found, None
+    model = reader(stream, model, found)
+    if model is None:
+        return found, None
+    if reason := io.too_large(stream.width, stream.height, model.downsampling_factor, max_pixels):
+        found.add(f"it claims too large a picture: {reason}", HEADER)
+        return found, None
+    try:
+        found.header["quality"] = round(model.quality_of(stream.quality_code), 4)
+    except BitstreamError as error:
+        found.add(str(error), HEADER)
+        return found, None
+    return found, read_payload(stream, model, found)
+
+
+def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
+    """The fields of the header, checksum or not; None if they say nothing that could be gone on with."""
+    if len(data) < 10:
+        found.add(f"{len(data)} bytes are fewer than a header has", HEADER)
+        return None
+    if data[0] != bitstream.MAGIC:
+        found.add(f"it begins with 0x{data[0]:02x}, as no GLC file does (0x{bitstream.MAGIC:02x})", HEADER)
+    if data[1] != bitstream.IMAGE_V1:
+        video = data[:2] == bytes([bitstream.MAGIC, bitstream.VIDEO_V1])
+        kind = "a video" if video else "unknown here; a newer glc-toolkit may read it"
+        found.add(f"its kind and version, 0x{data[1]:02x}, are {kind}", HEADER)
+    stored, computed = int.from_bytes(data[2:4], "big"), bitstream.crc16(data[:2] + data[4:])
+    found.header = {
+        "kind": data[1],
+        "checksum": f"{stored:04x}",
+        "computed": f"{computed:04x}",
+        "fingerprint": data[4:7].hex(),
+        "quality_code": data[7],
+    }
+    if stored != computed:
+        found.add(f"its checksum is {stored:04x}, but its bytes have {computed:04x}: it is damaged or cut short")
+    try:
+        width, at = bitstream.read_leb128(data, 8)
+        height, at = bitstream.read_leb128(data, at)
+    except BitstreamError as error:
+        found.add(str(error), HEADER)
+        return None
+    found.header |= {"width": width, "height": height, "bytes": at}
+    if 0 in (width, height):
+        found.add(f"it claims an empty picture, {width} x {height}", HEADER)
+    known = data[:2] == bytes([bitstream.MAGIC, bitstream.IMAGE_V1]) or stored != computed
+    return bitstream.ImageStream(data[4:7], data[7], width, height, data[at:]) if known and width and height else None
+
+
+def reader(stream: bitstream.ImageStream, model: GLCImage | None, found: Diagnosis) -> GLCImage | None:
+    """The model to go on with."""
+    if model is None:
+        try:
+            model = zoo.by_fingerprint(stream.fingerprint)
+        except (BitstreamError, ModelFileError) as error:
+            found.add(str(error), HEADER)
+            return None
+    elif (own := model.fingerprint()[: bitstream.FINGERPRINT_BYTES]) != stream.fingerprint:
+        name = model.config.get("name", "the given model")
+        found.add(
+            f"it was written with a model of fingerprint {stream.fingerprint.hex()}, {name!r} has {own.hex()}", HEADER
+        )
+    found.header["model"] = model.config.get("name", "unnamed")
+    return model
+
+
+def read_payload(stream: bitstream.ImageStream, model: GLCImage, found: Diagnosis) -> io.Image.Image | None:
+    """Weigh its sections; the preview, if z can be read."""
+    shape, size = (stream.height, stream.width), len(stream.payload)
+    decoder = Weighing(stream.payload)
+    broken = None
+    try:
+        model.decode_latent(decoder, shape)
+    except BitstreamError as error:
+        broken = str(error)
+    names = ["z", *(f"y pass {k}" for k in range(len(decoder.worth)))]
+    found.sections = dict(zip(names, (round(worth, 1) for worth in decoder.worth), strict=False))
+    ends = np.cumsum([0.0, *decoder.worth])
+    slack = SLACK + 0.01 * size
+    short = next((i for i, end in enumerate(ends[1:]) if end > size + slack), None)
+    if short is not None:
+        found.add(
+            f"it is cut short or damaged: up to {names[short]} its symbols are worth {ends[short + 1]:.0f} bytes, "
+            f"of which there are {size}",
+            names[short],
+        )
+    elif broken:
+        found.add(f"{broken} (in {names[len(decoder.worth)]})", names[len(decoder.worth)])
+    elif ends[-1] < size - slack:
+        found.add(f"its symbols are worth {ends[-1]:.0f} bytes, but there are {size}", BEHIND)
+    if not found.problems:
+        found.shows = "the picture"
+    elif found.first_bad in (HEADER, "z") or not decoder.worth:
+        return None
+    else:
+        found.shows = "a preview"
+    return io.to_pillow(model.decode_payload(stream.payload, stream.quality_code, shape, preview=True))

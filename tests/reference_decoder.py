@@ -1,0 +1,210 @@
+"""A second entropy decoder, written from docs/format.md alone: no PyTorch, no range coder but the one below.
+
+    python -m tests.reference_decoder FILE.glc MODEL_FOLDER
+
+Convolutions are int64 arithmetic: whoever computes the same has exact sums.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+
+MASK = 2**64 - 1
+FOUR_PART = ("abcd", "dcba", "cdab", "badc")  # passes by groups of channels
+
+
+class RangeDecoder:
+    """64-bit state, 32-bit words, 24-bit tables."""
+
+    def __init__(self, payload: bytes):
+        self.words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").tolist()
+        self.at, self.lower, self.span = 0, 0, MASK
+        self.point = self.word() << 32 | self.word()
+
+    def word(self) -> int:
+        self.at += 1
+        return self.words[self.at - 1] if self.at <= len(self.words) else 0
+
+    def symbol(self, cdf: list[int]) -> int:
+        scale = self.span >> 24
+        quantile = (self.point - self.lower & MASK) // scale
+        if quantile >= 2**24:
+            raise ValueError("no encoder wrote this")
+        s = int(np.searchsorted(cdf, quantile, "right")) - 1
+        self.lower = self.lower + scale * cdf[s] & MASK
+        self.span = scale * (cdf[s + 1] - cdf[s])
+        if self.span < 2**32:
+            self.lower, self.span = self.lower << 32 & MASK, self.span << 32
+            self.point = (self.point << 32 | self.word()) & MASK
+        return s
+
+    def symbols(self, rows: np.ndarray, cdf: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        """One for each of ``rows``; tables in rising order, each for all its elements."""
+        out = np.empty(len(rows), np.int64)
+        for row in np.unique(rows):
+            table = cdf[row].tolist()
+            for i in np.flatnonzero(rows == row):
+                out[i] = self.symbol(table) + int(offset[row])
+        return out
+
+
+def grid(x: np.ndarray) -> np.ndarray:
+    """``x`` in whole steps of 2**-16."""
+    return np.clip(np.rint(x * 2.0**16), -(2**27), 2**27).astype(np.int64)
+
+
+def fixed(x: np.ndarray) -> np.ndarray:
+    return grid(x) / 2.0**16
+
+
+def leaky(x: np.ndarray, slope: float) -> np.ndarray:
+    return np.where(x > 0, x, x * slope)
+
+
+def pixel_shuffle(x: np.ndarray) -> np.ndarray:
+    channels, height, width = x.shape
+    x = x.reshape(channels // 4, 2, 2, height, width).transpose(0, 3, 1, 4, 2)
+    return x.reshape(channels // 4, 2 * height, 2 * width)
+
+
+class Network:
+    """The layers of a model by their names in its weights file; every array is (C, h, w) float64."""
+
+    def __init__(self, tensors: dict[str, np.ndarray]):
+        self.tensors = tensors
+
+    def depth(self, name: str) -> int:
+        """How many parts are numbered below ``name``."""
+        return len({key[len(name) + 1 :].split(".")[0] for key in self.tensors if key.startswith(name + ".")})
+
+    def conv(self, name: str, x: np.ndarray) -> np.ndarray:
+        weight, bias = (
+            np.rint(self.tensors[f"{name}.{part}"] * 2.0**16).astype(np.int64) for part in ("weight", "bias")
+        )
+        side, (_, height, width) = weight.shape[-1], x.shape
+        padded = np.pad(grid(x), ((0, 0), (side // 2, side // 2), (side // 2, side // 2)))
+        sums = np.repeat(bias << 16, height * width).reshape(len(bias), height, width)
+        for i in range(side):
+            for j in range(side):
+                part, tap = padded[:, i : i + height, j : j + width], weight[:, :, i, j]
+                if weight.shape[1] == 1 < len(part):  # depth-wise
+                    sums += tap[:, :, None] * part
+                else:
+                    sums += (tap @ part.reshape(len(part), -1)).reshape(sums.shape)
+        assert abs(sums).max() < 2**53
+        return sums / 2.0**32
+
+    def depth_conv_block(self, name: str, x: np.ndarray) -> np.ndarray:
+        inner = self.conv(f"{name}.0.depth_conv", leaky(self.conv(f"{name}.0.conv1", x), 0.01))
+        skip = self.conv(f"{name}.0.adaptor", x) if f"{name}.0.adaptor.weight" in self.tensors else x
+        x = self.conv(f"{name}.0.conv2", inner) + skip
+        a, b = np.split(self.conv(f"{name}.1.conv", x), 2)
+        return x + self.conv(f"{name}.1.conv_out", a * leaky(b, 0.1))
+
+    def upsample(self, name: str, x: np.ndarray) -> np.ndarray:
+        main = leaky(pixel_shuffle(self.conv(f"{name}.subpel_conv", x)), 0.01)
+        return leaky(self.conv(f"{name}.conv", main), 0.1) + pixel_shuffle(self.conv(f"{name}.upsample", x))
+
+    def hyper_synthesis(self, z_hat: np.ndarray) -> np.ndarray:
+        x = self.upsample("hyper.h_s.1", self.upsample("hyper.h_s.0", z_hat))
+        for i in (2, 3, 4):
+            x = self.depth_conv_block(f"hyper.h_s.{i}", x)
+        return x
+
+    def context(self, k: int, x: np.ndarray) -> np.ndarray:
+        x = self.depth_conv_block(f"context.adaptors.{k - 1}", x)
+        for i in range(self.depth("context.prior")):
+            x = self.depth_conv_block(f"context.prior.{i}", x)
+        return x
+
+
+def masks(context: str, channels: int, height: int, width: int) -> list[np.ndarray]:
+    """The coding order of y: (C, h, w) booleans, one a pass."""
+    channel, row, column = np.ogrid[:channels, :height, :width]
+    if context == "none":
+        return [np.ones((channels, height, width), bool)]
+    if context == "checkerboard":
+        first = (row + column) % 2 == channel * 2 // channels
+        return [first, ~first]
+    position = 2 * (row % 2) + column % 2
+    order = np.array([["abcd".index(letter) for letter in groups] for groups in FOUR_PART])
+    return [order[k][channel * 4 // channels] == position for k in range(4)]
+
+
+def leb128(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 128:
+            return value, at
+
+
+def crc16(data: bytes) -> int:
+    crc = 0xFFFF
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x1021 if crc & 0x8000 else 0)) & 0xFFFF
+    return crc
+
+
+def decode(data: bytes, folder: Path) -> dict[str, np.ndarray | list]:
+    """A file and the folder of its model -> ``z`` (symbols or indices), ``rows`` and ``symbols`` of each pass in order
+    of channel, row, column, and ``y_hat`` (C, h, w)."""
+    with safe_open(folder / "model.safetensors", "np") as file:
+        facts = json.loads(file.metadata()["glc_toolkit"])
+        names = [name for name in file.keys() if name.startswith(("hyper.", "context.", "entropy_model."))]
+        tensors = {name: file.get_tensor(name) for name in names}
+    floats = {name: t.astype(np.float64) if t.dtype.kind == "f" else t for name, t in tensors.items()}
+    network, config = Network(floats), facts["config"]
+
+    assert data[:2] == b"\xa7\x01" and crc16(data[:2] + data[4:]) == int.from_bytes(data[2:4], "big")
+    assert data[4:7].hex() == facts["fingerprint"][:6]
+    width, at = leb128(data, 8)
+    height, at = leb128(data, at)
+    decoder = RangeDecoder(data[at:])
+
+    factor = 4 * downsampling(config["backbone"])
+    h, w = -(-height // factor), -(-width // factor)
+    cdf, offset = tensors["hyper.entropy_model._quantized_cdf"], tensors["hyper.entropy_model._offset"]
+    z = decoder.symbols(np.repeat(np.arange(len(cdf)), h * w), cdf, offset).reshape(len(cdf), h, w)
+    if config["hyper"]["name"] == "factorized":
+        z_hat = z + floats["hyper.entropy_model.quantiles"][:, 0, 1, None, None]
+    else:
+        z_hat = sum(codes[index] for codes, index in zip(tensors["hyper.codes"], z, strict=True)).transpose(2, 0, 1)
+        z_hat = z_hat / 2.0**16
+    params = network.hyper_synthesis(z_hat)
+    step, scales, means = np.split(fixed(params), 3)
+
+    cdf, offset = tensors["entropy_model._quantized_cdf"], tensors["entropy_model._offset"]
+    table = floats["entropy_model.scale_table"]
+    skip = config["entropy_model"].get("args", {}).get("skip", True)
+    y_hat, all_rows, all_symbols = np.zeros_like(means), [], []
+    reduced = network.conv("context.reduction", params) if "context.reduction.weight" in tensors else None
+    for k, mask in enumerate(masks(config["context"]["name"], *means.shape)):
+        if k > 0:
+            scales, means = np.split(fixed(network.context(k, np.concatenate([y_hat, reduced]))), 2)
+        coded = mask & (scales >= table[0]) if skip else mask
+        rows = np.searchsorted(np.sqrt(table[:-1] * table[1:]), scales, "left")[coded]
+        symbols = np.zeros(means.shape, np.int64)
+        symbols[coded] = decoder.symbols(rows, cdf, offset)
+        y_hat = y_hat + symbols + means * mask
+        all_rows.append(rows)
+        all_symbols.append(symbols[coded])
+    return {"z": z, "rows": all_rows, "symbols": all_symbols, "y_hat": y_hat * np.maximum(step, 0.5)}
+
+
+def downsampling(backbone: dict) -> int:
+    """Of the built-in backbone, from picture to y."""
+    args = backbone.get("args", {})
+    return args.get("patch", 1) * 2 ** (len(args.get("multipliers", range(5))) - 1)
+
+
+if __name__ == "__main__":
+    y_hat = decode(Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]))["y_hat"]
+    print(hashlib.sha256(np.ascontiguousarray(y_hat[None])).hexdigest())

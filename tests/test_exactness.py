@@ -1,0 +1,260 @@
+"""The same bits everywhere: symbols, rows of the scale table, z and y_hat do not depend on how they are computed."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from glc_toolkit import api, bitstream, registry, zoo
+from glc_toolkit.coder import Decoder
+from glc_toolkit.components.layers import FixedConv
+from glc_toolkit.conformance import tiny
+from glc_toolkit.conformance.exact import ExactOnly, InexactError
+from glc_toolkit.models.image import GLCImage
+from tests import reference_decoder
+from tests.make_golden import DATA
+
+GOLDEN = json.loads((DATA / "golden.json").read_text())
+LARGEST = "glc-image-0.03-333x257.glc"
+FAST = sorted(set(GOLDEN) - {LARGEST})
+HYPERS = sorted(set(registry.names("hyper")) & {"spatial_categorical", "factorized"})
+COMBINATIONS = list(itertools.product(HYPERS, registry.names("context")))
+
+
+class Recorder(Decoder):
+    """A decoder that keeps what it was asked and what it read, a step (z, then each pass of y) at a time."""
+
+    def __init__(self, data: bytes):
+        super().__init__(data)
+        self.rows, self.symbols = [], []
+
+    def get(self, rows, cdf, offset):
+        symbols = super().get(rows, cdf, offset)
+        self.rows.append(rows.tolist())
+        self.symbols.append(symbols.tolist())
+        return symbols
+
+
+def decoded(model: GLCImage, data: bytes) -> dict:
+    """Everything that has to be the same."""
+    stream = bitstream.parse(data)
+    recorder = Recorder(stream.payload)
+    y_hat = model.decode_latent(recorder, (stream.height, stream.width))
+    return {"rows": recorder.rows, "symbols": recorder.symbols, "y_hat": y_hat.double().numpy().tobytes()}
+
+
+def combination(hyper: str, context: str) -> GLCImage:
+    """A tiny model of these two, whose y has symbols in every pass."""
+    torch.manual_seed(0)
+    model = GLCImage(tiny.model_config(hyper={"name": hyper}, context={"name": context})).eval()
+    model.update()
+    return model
+
+
+# -- a second decoder -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*FAST, pytest.param(LARGEST, marks=pytest.mark.slow)])
+def test_a_decoder_of_the_written_format_reads_the_golden_streams(model, name):
+    """int64 arithmetic in NumPy and a range decoder of a few lines: tests/reference_decoder.py."""
+    data = (DATA / name).read_bytes()
+    expected, other = decoded(model, data), reference_decoder.decode(data, zoo.locate("glc-image-0.03"))
+    assert other["z"].reshape(-1).tolist() == expected["symbols"][0]
+    assert [rows.tolist() for rows in other["rows"]] == expected["rows"][1:]
+    assert [symbols.tolist() for symbols in other["symbols"]] == expected["symbols"][1:]
+    assert other["y_hat"].tobytes() == expected["y_hat"]
+    assert hashlib.sha256(other["y_hat"].tobytes()).hexdigest() == GOLDEN[name]["y_hat"]
+
+
+@pytest.mark.parametrize("hyper, context", COMBINATIONS)
+def test_it_reads_every_combination_of_components(hyper, context, noise, tmp_path):
+    folder = zoo.save(combination(hyper, context), tmp_path / "model", "combination")
+    model = zoo.load(folder)
+    data = api.encode(noise, model, quality=2)
+    expected, other = decoded(model, data), reference_decoder.decode(data, folder)
+    assert [symbols.tolist() for symbols in other["symbols"]] == expected["symbols"][1:]
+    assert any(any(symbols) for symbols in expected["symbols"][1:])
+    assert other["y_hat"].tobytes() == expected["y_hat"]
+
+
+# -- only exact operations --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hyper, context", COMBINATIONS)
+def test_the_entropy_decoder_is_made_of_exact_operations(hyper, context, noise):
+    model = combination(hyper, context)
+    stream = bitstream.parse(api.encode(noise, model, quality=2))
+    with ExactOnly() as seen:
+        model.decode_latent(Decoder(stream.payload), (stream.height, stream.width))
+    assert "convolution" in seen.operations and "round" in seen.operations
+
+
+@pytest.mark.parametrize(
+    "inexact",
+    [
+        lambda x: x.softmax(1),
+        lambda x: x.exp(),
+        lambda x: torch.sigmoid(x),
+        lambda x: x + x.mean(),
+        lambda x: F.group_norm(x, 2),
+        lambda x: torch.lerp(x, 2 * x, 0.3),
+        lambda x: x.float() * 1.1,
+        lambda x: torch.einsum("bchw,cd->bdhw", x, torch.eye(8, dtype=x.dtype)),
+        lambda x: F.conv2d(x / 3, torch.ones(1, 8, 1, 1, dtype=x.dtype)),
+        lambda x: F.conv2d(x, torch.full((1, 8, 1, 1), 2.0**30, dtype=x.dtype)),
+    ],
+)
+def test_other_operations_are_found(inexact):
+    x = torch.arange(128.0, dtype=torch.float64).reshape(1, 8, 4, 4)
+    with pytest.raises(InexactError), ExactOnly():
+        inexact(x)
+
+
+# -- the same, computed otherwise -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def convolutions(change):
+    """Every convolution of the entropy decoder done by ``change(its own forward, layer, x)``."""
+    own = FixedConv.forward
+    FixedConv.forward = lambda layer, x: change(lambda x: own(layer, x), layer, x)
+    try:
+        yield
+    finally:
+        FixedConv.forward = own
+
+
+@contextlib.contextmanager
+def threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def digits(x: torch.Tensor, count: int) -> list[torch.Tensor]:
+    """Multiples of 2**-16 as float32 digits of [-64, 64], the lowest first: their products add up exactly, up to 2**12
+    of them."""
+    rest, out = (x * 2.0**16).round(), []
+    for _ in range(count):
+        higher = torch.floor((rest + 64) / 128)
+        out.append((rest - 128 * higher).float())
+        rest = higher
+    assert not rest.any()
+    return out
+
+
+def in_float32(own, layer, x):
+    """The sums in float32, digit by digit, put together in float64."""
+    x = (x * 2.0**16).round().clamp(-(2.0**27), 2.0**27) / 2.0**16
+    total = torch.zeros(())
+    for i, a in enumerate(digits(x, 4)):
+        for j, b in enumerate(digits(layer.weight, 3)):
+            part = F.conv2d(a, b, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            total = total + 128.0 ** (i + j) * part.round().double()
+    return total / 2.0**32 + layer.bias[:, None, None]
+
+
+def backwards(own, layer, x):
+    """The sum over channels in the other order."""
+    if layer.groups > 1:
+        return own(x)
+    x = (x * 2.0**16).round().clamp(-(2.0**27), 2.0**27) / 2.0**16
+    return F.conv2d(x.flip(1), layer.weight.flip(1), layer.bias, layer.stride, layer.padding)
+
+
+WAYS = {
+    "one thread": lambda: threads(1),
+    "seven threads": lambda: threads(7),
+    "channels last": lambda: convolutions(lambda own, _, x: own(x.contiguous(memory_format=torch.channels_last))),
+    "columns first": lambda: convolutions(lambda own, _, x: own(x.mT.contiguous().mT)),
+    "without oneDNN": lambda: torch.backends.mkldnn.flags(enabled=False),
+    "in a batch of four": lambda: convolutions(lambda own, _, x: own(torch.cat([-x, x / 3, x, x.flip(2)]))[2:3]),
+    "sums in the other order": lambda: convolutions(backwards),
+    "float32 in digits": lambda: convolutions(in_float32),
+}
+
+
+@pytest.fixture(scope="module")
+def expected(model) -> dict[str, dict]:
+    return {name: decoded(model, (DATA / name).read_bytes()) for name in FAST}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_golden_streams_give_the_same_bits(model, expected, way):
+    with WAYS[way]():
+        for name in FAST:
+            assert decoded(model, (DATA / name).read_bytes()) == expected[name]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("hyper, context", COMBINATIONS)
+def test_every_combination_gives_the_same_bits(hyper, context, way, noise):
+    model = combination(hyper, context)
+    data = api.encode(noise, model, quality=2)
+    before = decoded(model, data)
+    with WAYS[way]():
+        assert decoded(model, data) == before
+
+
+def test_the_ways_do_differ(noise):
+    """Ordinary float32 networks do not survive them."""
+    model = combination("spatial_categorical", "four_part")
+    model.context.float()
+    x = torch.randn(1, 32, 9, 7)
+    with torch.no_grad():
+        before = model.context.prior(x)
+        with convolutions(backwards):
+            assert not torch.equal(model.context.prior(x), before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_give_the_same_bits(noise):
+    """One of each kind that there is."""
+    model = combination("spatial_categorical", "four_part")
+    data = api.encode(noise, model, quality=2)
+    before = decoded(model, data)
+    for part, i in ((model.hyper.h_s, 0), (model.context.prior, 0)):
+        part[i] = torch.compile(part[i])
+    assert decoded(model, data) == before
+
+
+def test_floats_that_may_differ_do_not_reach_a_symbol(model, expected):
+    """Whatever is not in the entropy decoder, moved by 1e-4: the transform, the generator, the quantizer and the
+    probabilities that tables were made of."""
+    torch.manual_seed(0)
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    moved = [(n, p) for n, p in model.named_parameters() if not n.startswith(("hyper.h_s.", "context."))]
+    assert {n.split(".")[0] for n, _ in moved} == {"backbone", "transform", "hyper"}
+    try:
+        with torch.no_grad():
+            for _, parameter in moved:
+                parameter.add_(1e-4 * torch.randn_like(parameter).sign())
+        for name in FAST:
+            assert decoded(model, (DATA / name).read_bytes()) == expected[name]
+    finally:
+        model.load_state_dict(own)
+
+
+def test_other_versions_gave_the_same_bits():
+    """What tests/record_platform.py found where it ran."""
+    platforms = json.loads((DATA / "platforms.json").read_text())
+    assert len({name.split()[1] for name in platforms}) >= 2
+    for platform, hashes in platforms.items():
+        assert hashes == {name: facts["y_hat"] for name, facts in GOLDEN.items()}, platform
+
+
+def test_every_changed_byte_of_the_golden_streams_is_detected():
+    for name in GOLDEN:
+        data = (DATA / name).read_bytes()
+        for at, change in itertools.product(range(len(data)), range(1, 256)):
+            with pytest.raises(bitstream.BitstreamError):
+                bitstream.parse(data[:at] + bytes([data[at] ^ change]) + data[at + 1 :])
