@@ -98,12 +98,13 @@ class Network:
         assert abs(sums).max() < 2**53
         return sums / 2.0**32
 
-    def depth_conv_block(self, name: str, x: np.ndarray) -> np.ndarray:
+    def depth_conv_block(self, name: str, x: np.ndarray, gated: bool = True) -> np.ndarray:
         inner = self.conv(f"{name}.0.depth_conv", leaky(self.conv(f"{name}.0.conv1", x), 0.01))
         skip = self.conv(f"{name}.0.adaptor", x) if f"{name}.0.adaptor.weight" in self.tensors else x
         x = self.conv(f"{name}.0.conv2", inner) + skip
         a, b = np.split(self.conv(f"{name}.1.conv", x), 2)
-        return x + self.conv(f"{name}.1.conv_out", a * leaky(b, 0.1))
+        mixed = a * leaky(b, 0.1) if gated else leaky(a, 0.1) + leaky(b, 0.01)
+        return x + self.conv(f"{name}.1.conv_out", mixed)
 
     def upsample(self, name: str, x: np.ndarray) -> np.ndarray:
         main = leaky(pixel_shuffle(self.conv(f"{name}.subpel_conv", x)), 0.01)
@@ -116,9 +117,11 @@ class Network:
         return x
 
     def context(self, k: int, x: np.ndarray) -> np.ndarray:
-        x = self.depth_conv_block(f"context.adaptors.{k - 1}", x)
+        gated = "context.reduction.weight" in self.tensors
+        if gated:
+            x = self.depth_conv_block(f"context.adaptors.{k - 1}", x)
         for i in range(self.depth("context.prior")):
-            x = self.depth_conv_block(f"context.prior.{i}", x)
+            x = self.depth_conv_block(f"context.prior.{i}", x, gated)
         return x
 
 
@@ -127,7 +130,7 @@ def masks(context: str, channels: int, height: int, width: int) -> list[np.ndarr
     channel, row, column = np.ogrid[:channels, :height, :width]
     if context == "none":
         return [np.ones((channels, height, width), bool)]
-    if context == "checkerboard":
+    if context in ("checkerboard", "dual_checkerboard"):
         first = (row + column) % 2 == channel * 2 // channels
         return [first, ~first]
     position = 2 * (row % 2) + column % 2
@@ -185,7 +188,7 @@ def decode(data: bytes, folder: Path) -> dict[str, np.ndarray | list]:
     table = floats["entropy_model.scale_table"]
     skip = config["entropy_model"].get("args", {}).get("skip", True)
     y_hat, all_rows, all_symbols = np.zeros_like(means), [], []
-    reduced = network.conv("context.reduction", params) if "context.reduction.weight" in tensors else None
+    reduced = network.conv("context.reduction", params) if "context.reduction.weight" in tensors else params
     for k, mask in enumerate(masks(config["context"]["name"], *means.shape)):
         if k > 0:
             scales, means = np.split(fixed(network.context(k, np.concatenate([y_hat, reduced]))), 2)
