@@ -21,6 +21,7 @@ def encode(
     target_bpp: float | None = None,
     max_bytes: int | None = None,
     max_pixels: int | None = None,
+    precision: str = "float32",
     progress: Callable[[float], object] = lambda share: None,
 ) -> bytes:
     """Compress a picture of any size to a GLC file.
@@ -32,6 +33,7 @@ def encode(
         target_bpp: instead of ``quality``: the best quality whose file has at most so many bits a pixel.
         max_bytes: likewise, in bytes of the whole file.
         max_pixels: refuse pictures that have more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
+        precision: of a model given by name, see :meth:`GLCImage.set_precision`.
         progress: called with the share done, in (0, 1], as the search for a budget goes on.
 
     Raises ``ValueError`` for a picture, quality or budget that cannot be.
@@ -41,7 +43,7 @@ def encode(
     for name, value in (("target_bpp", target_bpp), ("max_bytes", max_bytes)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} has to be a positive number, not {value}")
-    model = _loaded(model)
+    model = _loaded(model, precision)
     code = model.quality_code(quality)
     x = io.to_tensor(image, max_pixels, model.downsampling_factor).to(_device(model))
     height, width = x.shape[-2:]
@@ -69,7 +71,11 @@ def encode(
 
 
 def decode(
-    data: bytes, model: str | GLCImage | None = None, preview: bool = False, max_pixels: int | None = None
+    data: bytes,
+    model: str | GLCImage | None = None,
+    preview: bool = False,
+    max_pixels: int | None = None,
+    precision: str = "float32",
 ) -> Image.Image:
     """Decompress a GLC file to an RGB picture.
 
@@ -78,10 +84,11 @@ def decode(
         model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
         preview: decode z alone, a blurred picture from the first few per cent of the file.
         max_pixels: refuse files that claim more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
+        precision: of a model found or given by name, see :meth:`GLCImage.set_precision`.
 
     Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
     """
-    stream, model = open_stream(data, model, max_pixels)
+    stream, model = open_stream(data, model, max_pixels, precision)
     x_hat = model.decode_payload(stream.payload, stream.quality_code, (stream.height, stream.width), preview)
     return io.to_pillow(x_hat)
 
@@ -103,13 +110,16 @@ def info(data: bytes, model: str | GLCImage | None = None, max_pixels: int | Non
 
 
 def open_stream(
-    data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None
+    data: bytes,
+    model: str | GLCImage | None = None,
+    max_pixels: int | None = None,
+    precision: str = "float32",
 ) -> tuple[bitstream.ImageStream, GLCImage]:
     """A checked stream and the model that reads it."""
     stream = bitstream.parse(bytes(data))
     if model is None:
-        model = zoo.by_fingerprint(stream.fingerprint)
-    model = _loaded(model)
+        model = zoo.by_fingerprint(stream.fingerprint, precision)
+    model = _loaded(model, precision)
     own = model.fingerprint()[: bitstream.FINGERPRINT_BYTES]
     if own != stream.fingerprint:
         raise BitstreamError(
@@ -121,8 +131,8 @@ def open_stream(
     return stream, model
 
 
-def _loaded(model: str | GLCImage) -> GLCImage:
-    return model if isinstance(model, GLCImage) else zoo.load(model)
+def _loaded(model: str | GLCImage, precision: str) -> GLCImage:
+    return model if isinstance(model, GLCImage) else zoo.load(model, precision=precision)
 
 
 def _device(model: GLCImage) -> torch.device:

@@ -25,6 +25,14 @@ max_pixels_option = click.option(
     help="Refuse pictures of more pixels, padding included; 0 for no limit. Default: 33554432.",
 )
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16", "auto"]),
+    default="float32",
+    show_default=True,
+    help="Of the backbone; auto is bf16 where the processor has it.",
+)
+
 
 class Misuse(click.ClickException):
     """A mistake in the arguments that click cannot know."""
@@ -80,15 +88,16 @@ def cli():
 )
 @click.option("--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes.")
 @max_pixels_option
+@precision_option
 @as_json
-def encode(source, target, model, quality, target_bpp, max_bytes, max_pixels, as_json):
+def encode(source, target, model, quality, target_bpp, max_bytes, max_pixels, precision, as_json):
     """Compress the picture SOURCE to the GLC file TARGET."""
     if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
         raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
     _refuse_same(source, target)
     from glc_toolkit import api, io, zoo
 
-    loaded = zoo.load(model)
+    loaded = zoo.load(model, precision=precision)
     _check_quality(loaded, quality)
     with _bar() as bar:
         task = bar.add_task("search", total=1.0, visible=target_bpp is not None or max_bytes is not None)
@@ -116,12 +125,14 @@ def encode(source, target, model, quality, target_bpp, max_bytes, max_pixels, as
 @click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
 @click.option("--preview", is_flag=True, help="Decode the side information alone: a rough picture, fast.")
 @max_pixels_option
-def decode(source, target, model, preview, max_pixels):
+@precision_option
+def decode(source, target, model, preview, max_pixels, precision):
     """Decompress the GLC file SOURCE to the picture TARGET, in the format of its name."""
     _refuse_same(source, target)
     from glc_toolkit import api, io
 
-    io.save(api.decode(api.bitstream.read(source), model=model, preview=preview, max_pixels=max_pixels), target)
+    data = api.bitstream.read(source)
+    io.save(api.decode(data, model=model, preview=preview, max_pixels=max_pixels, precision=precision), target)
 
 
 @cli.command()
@@ -170,6 +181,31 @@ def eval_(folder, model, quality, metrics, as_json):
         return _show(results, True, "")
     table = [{"quality": "default" if r["quality"] is None else r["quality"], **r["mean"]} for r in results]
     _table(f"{model} on {len(pictures)} pictures, mean", table, [row for r in results for row in r["images"]])
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--size", default="768x512", show_default=True, help="Of the picture, WIDTHxHEIGHT.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@precision_option
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Timed runs; the median counts.")
+@click.option("--plain/--no-plain", default=True, help="Compare with a plain float32 run of the same graph.")
+@as_json
+def bench(model, size, device, precision, repeats, plain, as_json):
+    """Seconds, GFLOP and memory of every stage of MODEL: a zoo name, a folder, or glc-image-paper untrained."""
+    if not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}", size):
+        raise Misuse(f"--size is WIDTHxHEIGHT in pixels, such as 768x512, not {size!r}")
+    from glc_toolkit.evaluation.bench import report
+
+    with _bar() as bar:
+        bar.add_task("bench", total=None)
+        facts = report(model, *map(int, size.split("x")), device, precision, repeats, plain)
+    if as_json:
+        return _show(facts, True, "")
+    title = f"{model}, {size}, {facts['precision']}, {facts['device']}, {facts['threads']} threads"
+    _table(title, facts["stages"], [])
+    click.echo(f"{facts['bytes']:,} bytes, {facts['psnr']:.3f} dB to the picture", nl=False)
+    click.echo(f"; plain {facts['plain']['bytes']:,} bytes, {facts['plain']['psnr']:.3f} dB" if plain else "")
 
 
 @cli.command()

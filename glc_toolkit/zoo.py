@@ -66,14 +66,14 @@ def locate(model: str | os.PathLike) -> Path:
     )
 
 
-def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> GLCImage:
+def load(model: str | os.PathLike, device: str | torch.device = "cpu", precision: str = "float32") -> GLCImage:
     """A model ready to use: evaluation mode, coding tables in place.
 
-    ``model`` is a name of :func:`list_models`, a folder, or ``hf://owner/name``. Raises :class:`ModelFileError` that
-    says what is missing or wrong and where.
+    ``model`` is a name of :func:`list_models`, a folder, or ``hf://owner/name``; ``precision`` is that of
+    :meth:`GLCImage.set_precision`. Raises :class:`ModelFileError` that says what is missing or wrong and where.
     """
     folder = locate(model).resolve()
-    return copy.deepcopy(_load(folder, _stamp(folder))).to(device)
+    return copy.deepcopy(_load(folder, _stamp(folder))).to(device).set_precision(precision)
 
 
 def _stamp(folder: Path) -> tuple:
@@ -153,7 +153,7 @@ def info(model: str | os.PathLike) -> dict:
     }
 
 
-def by_fingerprint(start: bytes) -> GLCImage:
+def by_fingerprint(start: bytes, precision: str = "float32") -> GLCImage:
     """The known model whose fingerprint starts so. Raises :class:`BitstreamError` if there is none."""
     for _, folder in _places():
         try:
@@ -161,7 +161,7 @@ def by_fingerprint(start: bytes) -> GLCImage:
         except ModelFileError:
             continue  # a broken folder must not keep the others from being found
         if fingerprint.startswith(start.hex()):
-            return load(folder)
+            return load(folder, precision=precision)
     raise BitstreamError(
         f"no known model has the fingerprint {start.hex()} that this file needs; "
         f"known are {', '.join(list_models()) or 'none'}. Give the model that wrote it."

@@ -5,6 +5,7 @@ y / step, in passes: residual = y / step - means, symbols = round(residual) unde
 y_hat = (symbols + means) * step --transform--> l_hat --backbone--> x_hat
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -19,8 +20,10 @@ from torch import Tensor
 from glc_toolkit import registry
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
 from glc_toolkit.components.layers import fixed, to_fixed_point
+from glc_toolkit.models.tiles import tiled
 from glc_toolkit.types import BitstreamError, ModelFileError
 
+PRECISIONS = ("float32", "bf16", "auto")
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
 
 
@@ -56,6 +59,7 @@ class GLCImage(CompressionModel):
         self.context = registry.build("context", config["context"], channels=channels)
         self.entropy_model = registry.build("entropy_model", config["entropy_model"], channels=channels)
         self.step_bound = LowerBound(0.5)
+        self.precision = "float32"
 
     @property
     def downsampling_factor(self) -> int:
@@ -71,8 +75,8 @@ class GLCImage(CompressionModel):
         ``l_hat``, ``y_hat``, ``hyper_loss``, ``indices`` (of z, if it has any), ``quality`` (B,).
         """
         quality = self._quality(quality, len(x), x.device)
-        out = self.code_latent(self.backbone.analysis(self.pad(x)), quality)
-        x_hat = self.backbone.synthesis(out["l_hat"])[..., : x.shape[-2], : x.shape[-1]]
+        out = self.code_latent(self._backbone_analysis(self.pad(x)), quality)
+        x_hat = self._backbone_synthesis(out["l_hat"])[..., : x.shape[-2], : x.shape[-1]]
         return {"x_hat": x_hat if self.training else x_hat.clamp(0, 1), **out}
 
     def code_latent(self, l: Tensor, quality: Tensor) -> dict:
@@ -119,6 +123,22 @@ class GLCImage(CompressionModel):
 
     def _synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         return self.transform.synthesis(y_hat.to(self._dtype), quality)
+
+    def _backbone_analysis(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.backbone.analysis(x)
+        return tiled(self._in_precision(self.backbone.analysis), x, self.backbone.downsampling, 1)
+
+    def _backbone_synthesis(self, l: Tensor) -> Tensor:
+        if self.training:
+            return self.backbone.synthesis(l)
+        return tiled(self._in_precision(self.backbone.synthesis), l, 1, self.backbone.downsampling)
+
+    def _in_precision(self, half: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """Half of the backbone in its own precision and layout."""
+        if self.precision == "float32":
+            return half
+        return lambda t: half(t.to(torch.bfloat16, memory_format=torch.channels_last)).float()
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -178,7 +198,7 @@ class GLCImage(CompressionModel):
     @torch.no_grad()
     def analysis(self, x: Tensor) -> Tensor:
         """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture."""
-        return self.backbone.analysis(self.pad(x))
+        return self._backbone_analysis(self.pad(x))
 
     @torch.no_grad()
     def encode_payload(self, l: Tensor, quality_code: int) -> bytes:
@@ -208,7 +228,7 @@ class GLCImage(CompressionModel):
         """
         quality = self._quality(self.quality_of(quality_code), 1, next(self.parameters()).device)
         l_hat = self._synthesis(self.decode_latent(Decoder(stream), shape, preview), quality)
-        return self.backbone.synthesis(l_hat)[..., : shape[0], : shape[1]].clamp(0, 1)
+        return self._backbone_synthesis(l_hat)[..., : shape[0], : shape[1]].clamp_(0, 1)
 
     @torch.no_grad()
     def decode_latent(self, decoder: Decoder, shape: tuple[int, int], preview: bool = False) -> Tensor:
@@ -249,11 +269,48 @@ class GLCImage(CompressionModel):
         if self.training:
             raise RuntimeError("call eval() before coding: training and coding run in different precision")
 
+    # -- precision ----------------------------------------------------------------------------------------------
+
+    def set_precision(self, precision: str) -> "GLCImage":
+        """Run the backbone in ``"float32"`` or, faster and for coding alone, in ``"bf16"``.
+
+        ``"auto"`` is ``"bf16"`` where the processor multiplies in it. The entropy path stays exact: a stream has the
+        same symbols for either, and pictures that differ by what bf16 rounds. Of one picture the two may write
+        different streams. Raises ``ValueError`` for a way back, since the weights are rounded.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        if precision == "auto":
+            precision = "bf16" if has_bf16(next(self.parameters()).device) else "float32"
+        if precision != self.precision:
+            self._only_float32("go back to float32")
+            self._fingerprint = self.fingerprint()
+            self.backbone.to(torch.bfloat16, memory_format=torch.channels_last)
+            self.precision = precision
+        return self
+
+    def plain(self) -> "GLCImage":
+        """A copy all of whose networks run in float32: for comparison, and for runtimes that have no float64.
+
+        What it writes is not portable: to be read in the same place alone.
+        """
+        self._only_float32("be copied in float32")
+        model = copy.deepcopy(self)
+        for module in (*model.hyper.exact, model.context):
+            module.float()
+        return model
+
+    def _only_float32(self, wish: str) -> None:
+        if self.precision != "float32":
+            raise ValueError(f"a model in {self.precision} is for coding alone and cannot {wish}; load it anew")
+
     # -- state --------------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> "GLCImage":
         """As in PyTorch; evaluation also moves the networks of the entropy decoder to fixed point (see
         :mod:`glc_toolkit.components.layers`), which rounds their weights to multiples of 2**-16."""
+        if mode:
+            self._only_float32("be trained")
         super().train(mode)
         for module in (*self.hyper.exact, self.context):
             if mode:
@@ -271,6 +328,11 @@ class GLCImage(CompressionModel):
         keys = torch.nn.Module.load_state_dict(self, state_dict, strict=strict)
         self.train(self.training)  # what was loaded may be off the grid of evaluation
         return keys
+
+    def state_dict(self, *args, **kwargs) -> dict:
+        """As in PyTorch. Raises ``ValueError`` once the weights are rounded to bf16."""
+        self._only_float32("be saved")
+        return super().state_dict(*args, **kwargs)
 
     def get_extra_state(self) -> Tensor:
         """The config, as bytes in a tensor, so that a state dict alone rebuilds the model."""
@@ -295,6 +357,8 @@ class GLCImage(CompressionModel):
 
     def fingerprint(self) -> bytes:
         """32 bytes that name every weight and table a decoder uses."""
+        if self.precision != "float32":
+            return self._fingerprint
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             if name.startswith(self.encoder_only) or name == "_extra_state":
@@ -304,3 +368,10 @@ class GLCImage(CompressionModel):
             digest.update(f"{name}{tuple(exact.shape)}".encode())
             digest.update(exact.contiguous().numpy().astype(exact.numpy().dtype.newbyteorder("<")).tobytes())
         return digest.digest()
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies bf16 numbers faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -21,6 +21,12 @@ def normalization(kind: str, channels: int) -> nn.Module:
     raise ValueError(f"norm is 'group' or 'none', not {kind!r}")
 
 
+def normed_swish(norm: nn.Module, x: Tensor) -> Tensor:
+    """Without a gradient to keep it for, what ``norm`` gave is overwritten: new memory costs more than the swish."""
+    h = norm(x)
+    return F.silu(h, inplace=h is not x and not torch.is_grad_enabled())
+
+
 class ResBlock(nn.Module):
     """Norm, swish, 3x3, twice; 1x1 skip where the width changes."""
 
@@ -36,8 +42,9 @@ class ResBlock(nn.Module):
                 self.conv2.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        return self.conv_out(x) + self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(normed_swish(self.norm1, x))
+        h = self.conv2(normed_swish(self.norm2, h))
+        return h.add_(self.conv_out(x))
 
 
 class Attention(nn.Module):
@@ -222,8 +229,8 @@ class VQGAN(nn.Module):
         return self.encoder(2 * x - 1)
 
     def synthesis(self, l: Tensor) -> Tensor:
-        """``l`` -> ``x_hat``, unclamped."""
-        return (self.generator(l) + 1) / 2
+        """``l`` -> ``x_hat``, unclamped, in float32."""
+        return (self.generator(l).float() + 1) / 2
 
     @property
     def last_weight(self) -> Tensor:

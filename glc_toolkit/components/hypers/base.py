@@ -9,7 +9,8 @@ from glc_toolkit.components.layers import DepthConvBlock, ResidualUpsample
 
 
 class HyperModule(LatentCodec):
-    """Side information of ``y``: subclasses say how z is quantized and coded (``forward``, ``encode``, ``decode``).
+    """Side information of ``y``: subclasses say how z is quantized and coded (``forward``, ``encode``,
+    ``decode``), with the networks between: ``symbols(y)``, the integers that are coded, and ``params(symbols)``.
 
     Args:
         channels: of ``y``.

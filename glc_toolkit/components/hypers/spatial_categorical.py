@@ -39,19 +39,22 @@ class SpatialCategoricalHyper(HyperModule):
         z_hat, indices, loss = self.quantizer(self.h_a(y))
         return {
             "likelihoods": {"z": self.entropy_model(indices)},
-            "params": self._params(indices) if not self.training else self.h_s(z_hat),
+            "params": self.params(indices) if not self.training else self.h_s(z_hat),
             "loss": loss,
             "indices": indices,
         }
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
-        indices = self.quantizer(self.h_a(y)).indices
+        indices = self.symbols(y)
         self.entropy_model.put(encoder, indices.reshape(-1), self.entropy_model.rows(indices).reshape(-1))
-        return self._params(indices)
+        return self.params(indices)
+
+    def symbols(self, y: Tensor) -> Tensor:
+        return self.quantizer(self.h_a(y)).indices
 
     def decode(self, decoder: Decoder, shape: tuple[int, int]) -> Tensor:
         rows = self.entropy_model.rows(torch.empty(1, self.quantizer.num_codebooks, *shape, device=self.device))
-        return self._params(self.entropy_model.get(decoder, rows.reshape(-1)).reshape(rows.shape))
+        return self.params(self.entropy_model.get(decoder, rows.reshape(-1)).reshape(rows.shape))
 
     def update(self, force: bool = False) -> bool:
         """Fill the coding tables and the table of codes; True if that was needed."""
@@ -71,7 +74,7 @@ class SpatialCategoricalHyper(HyperModule):
         values[1:] -= values[1:, :1].clone()
         return torch.round(values * STEPS).int()
 
-    def _params(self, indices: Tensor) -> Tensor:
+    def params(self, indices: Tensor) -> Tensor:
         codes = self.codes if self.entropy_model.tables_ready else self._table()
         z_hat = sum(codes[group][indices[:, group]] for group in range(len(codes)))
         return self.h_s(z_hat.movedim(-1, 1).to(self.dtype) / STEPS)
