@@ -193,13 +193,12 @@ def eval_(folder, model, quality, metrics, as_json):
 @as_json
 def bench(model, size, device, precision, repeats, plain, as_json):
     """Seconds, GFLOP and memory of every stage of MODEL: a zoo name, a folder, or glc-image-paper untrained."""
-    if not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}", size):
-        raise Misuse(f"--size is WIDTHxHEIGHT in pixels, such as 768x512, not {size!r}")
+    width, height = _size(size)
     from glc_toolkit.evaluation.bench import report
 
     with _bar() as bar:
         bar.add_task("bench", total=None)
-        facts = report(model, *map(int, size.split("x")), device, precision, repeats, plain)
+        facts = report(model, width, height, device, precision, repeats, plain)
     if as_json:
         return _show(facts, True, "")
     title = f"{model}, {size}, {facts['precision']}, {facts['device']}, {facts['threads']} threads"
@@ -309,6 +308,26 @@ def zoo_import(source, kind, folder, as_json):
     _show(facts, as_json, "\n".join(lines))
 
 
+@zoo_.command("export")
+@click.argument("model")
+@click.option("--onnx", "folder", required=True, type=ANY, help="Folder for the networks as ONNX files.")
+@click.option("--size", default="768x512", show_default=True, help="Of the pictures, WIDTHxHEIGHT.")
+@as_json
+def zoo_export(model, folder, size, as_json):
+    """Write the networks of MODEL for other runtimes; see docs/performance.md for what passes between them."""
+    width, height = _size(size)
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"export needs {error.name}: pip install 'glc-toolkit[onnx]'") from None
+    from glc_toolkit import onnx, zoo
+
+    with _bar() as bar:
+        bar.add_task("export", total=None)
+        files = onnx.export(zoo.load(model), folder, width, height)
+    _show([str(file) for file in files], as_json, "\n".join(map(str, files)))
+
+
 @cli.group()
 def plugins():
     """Components and where they come from."""
@@ -334,6 +353,13 @@ def plugins_check(plugin):
         raise click.ClickException(f"no plugin {plugin!r} brings components; there are: {', '.join(sorted(known))}")
     os.environ["GLC_CHECK_PLUGIN"] = plugin
     sys.exit(int(pytest.main(["--pyargs", "glc_toolkit.conformance", "-q", "-p", "no:cacheprovider"])))
+
+
+def _size(text: str) -> tuple[int, int]:
+    if not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}", text):
+        raise Misuse(f"--size is WIDTHxHEIGHT in pixels, such as 768x512, not {text!r}")
+    width, height = text.split("x")
+    return int(width), int(height)
 
 
 def _refuse_same(source: Path, target: Path) -> None:
