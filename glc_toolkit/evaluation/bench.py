@@ -202,7 +202,7 @@ class _Meter(FlopCounterMode):
         self.peaks: dict[Stage, int] = defaultdict(int)
 
     def read(self, stage: Stage) -> int:
-        self.peaks[stage] = max(self.peaks[stage], _peak_memory(self.device))
+        self.peaks[stage] = max(self.peaks[stage], peak_memory(self.device))
         last, self.last = self.last, self.get_total_flops()
         return self.last - last
 
@@ -216,12 +216,12 @@ def _of_digits(x: tuple, weight: tuple, **_) -> float:
     return 2 * x[0] * x[1] * weight[1] / 6
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
     """Bytes, the most since it was last asked."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         peak = torch.cuda.max_memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.resetpeak_memory_stats(device)
         return peak
     try:
         with open("/proc/self/status") as status:

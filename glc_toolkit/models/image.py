@@ -127,14 +127,14 @@ class GLCImage(CompressionModel):
     def _backbone_analysis(self, x: Tensor) -> Tensor:
         if self.training:
             return self.backbone.analysis(x)
-        return tiled(self._in_precision(self.backbone.analysis), x, self.backbone.downsampling, 1)
+        return tiled(self.in_precision(self.backbone.analysis), x, self.backbone.downsampling, 1)
 
     def _backbone_synthesis(self, l: Tensor) -> Tensor:
         if self.training:
             return self.backbone.synthesis(l)
-        return tiled(self._in_precision(self.backbone.synthesis), l, 1, self.backbone.downsampling)
+        return tiled(self.in_precision(self.backbone.synthesis), l, 1, self.backbone.downsampling)
 
-    def _in_precision(self, half: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def in_precision(self, half: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """Half of the backbone in its own precision and layout."""
         if self.precision == "float32":
             return half
