@@ -86,6 +86,11 @@ def within(x: Tensor, largest: float) -> bool:
     return bool(-largest <= low) and bool(high <= largest)
 
 
+def residual(x: Tensor, h: Tensor) -> Tensor:
+    """``x + h``, written over ``h`` where neither a gradient nor a wider type (of autocast) needs more."""
+    return x + h if torch.is_grad_enabled() or h.dtype != x.dtype else h.add_(x)
+
+
 def conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
     return FixedConv(inputs, outputs, 1)
 
@@ -116,7 +121,7 @@ class DepthConv(nn.Module):
         self.adaptor = conv1x1(inputs, outputs) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.depth_conv(F.leaky_relu_(self.conv1(x), 0.01))).add_(self.adaptor(x))
+        return residual(self.adaptor(x), self.conv2(self.depth_conv(F.leaky_relu_(self.conv1(x), 0.01))))
 
 
 class GatedDepthConv(nn.Module):
@@ -151,7 +156,7 @@ class GatedFFN(nn.Module):
 
     def mixed(self, x: Tensor) -> Tensor:
         a, b = self.conv(x).chunk(2, 1)
-        return self.conv_out(a * F.leaky_relu(b, 0.1)).add_(x)
+        return residual(x, self.conv_out(a * F.leaky_relu(b, 0.1)))
 
 
 class DepthConvBlock(nn.Sequential):

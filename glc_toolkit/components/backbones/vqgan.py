@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from glc_toolkit import registry
+from glc_toolkit.components.layers import residual
 from glc_toolkit.types import Quantized
 
 
@@ -44,7 +45,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(normed_swish(self.norm1, x))
         h = self.conv2(normed_swish(self.norm2, h))
-        return h.add_(self.conv_out(x))
+        return residual(self.conv_out(x), h)
 
 
 class Attention(nn.Module):
