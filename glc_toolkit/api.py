@@ -25,6 +25,7 @@ def encode(
     target_bpp: float | None = None,
     max_bytes: int | None = None,
     max_pixels: int | None = None,
+    precision: str = "float32",
     progress: Callable[[float], object] = lambda share: None,
 ) -> bytes:
     """Compress a picture of any size to a GLC file.
@@ -36,6 +37,7 @@ def encode(
         target_bpp: instead of ``quality``: the best quality whose file has at most so many bits a pixel.
         max_bytes: likewise, in bytes of the whole file.
         max_pixels: refuse pictures that have more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
+        precision: of a model given by name, see :meth:`GLCImage.set_precision`.
         progress: called with the share done, in (0, 1], as the search for a budget goes on.
 
     Raises ``ValueError`` for a picture, quality or budget that cannot be.
@@ -45,7 +47,7 @@ def encode(
     for name, value in (("target_bpp", target_bpp), ("max_bytes", max_bytes)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} has to be a positive number, not {value}")
-    model = _loaded(model, GLCImage)
+    model = _loaded(model, GLCImage, precision)
     code = model.quality_code(quality)
     x = io.to_tensor(image, max_pixels, model.downsampling_factor).to(_device(model))
     height, width = x.shape[-2:]
@@ -73,7 +75,11 @@ def encode(
 
 
 def decode(
-    data: bytes, model: str | GLCModel | None = None, preview: bool = False, max_pixels: int | None = None
+    data: bytes,
+    model: str | GLCModel | None = None,
+    preview: bool = False,
+    max_pixels: int | None = None,
+    precision: str = "float32",
 ) -> Image.Image | Iterator[Image.Image]:
     """Decompress a GLC file to an RGB picture; of a video, to an iterator of them (see :func:`decode_video`).
 
@@ -82,14 +88,15 @@ def decode(
         model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
         preview: decode z alone, a blurred picture from the first few per cent of the file.
         max_pixels: refuse files that claim more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
+        precision: of a model found or given by name, see :meth:`GLCImage.set_precision`.
 
     Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
     """
     if bitstream.is_video(data):
         if preview:
             raise ValueError("a preview is of a picture, not of a video")
-        return decode_video(data, model, max_pixels=max_pixels)
-    stream, model = open_stream(data, model, max_pixels)
+        return decode_video(data, model, max_pixels=max_pixels, precision=precision)
+    stream, model = open_stream(data, model, max_pixels, precision)
     x_hat = model.decode_payload(stream.payload, stream.quality_code, (stream.height, stream.width), preview)
     return io.to_pillow(x_hat)
 
@@ -102,6 +109,7 @@ def encode_video(
     intra_period: int | None = None,
     colour: int = 2,
     max_pixels: int | None = None,
+    precision: str = "float32",
 ) -> Iterator[bytes]:
     """Compress frames, one at a time: yields the header of a GLC video, a record for each frame, and the end.
 
@@ -114,9 +122,9 @@ def encode_video(
         quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
         intra_period: frames from one that can be decoded by itself to the next; ``None`` is the model's.
         colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.
-        max_pixels: as in :func:`encode`, of a frame.
+        max_pixels, precision: as in :func:`encode`, the limit for a frame.
     """
-    model = _loaded(model, GLCVideo)
+    model = _loaded(model, GLCVideo, precision)
     code = model.quality_code(quality)
     period = model.intra_period if intra_period is None else intra_period
     if period < 1:
@@ -152,6 +160,7 @@ def decode_video(
     frames: int | None = None,
     strict: bool = False,
     max_pixels: int | None = None,
+    precision: str = "float32",
     report: Callable[[videostream.Damage], object] | None = None,
 ) -> Iterator[Image.Image]:
     """Decompress a GLC video, one RGB picture at a time.
@@ -165,10 +174,10 @@ def decode_video(
         start: number of the first frame to give; decoding begins at the intra frame before it.
         frames: how many to give at most; ``None`` is all.
         strict: raise :class:`BitstreamError` at the first damage.
-        max_pixels: as in :func:`decode`.
+        max_pixels, precision: as in :func:`decode`.
         report: called with each :class:`~glc_toolkit.videostream.Damage`; ``None`` warns.
     """
-    header, at, model = open_video(data, model, max_pixels)
+    header, at, model = open_video(data, model, max_pixels, precision)
     end = math.inf if frames is None else start + frames
     at, number = _seek(data, at, start)
     reference = picture = None
@@ -217,11 +226,11 @@ def _warn(damage: videostream.Damage) -> None:
 
 
 def open_video(
-    data: bytes, model: str | GLCVideo | None = None, max_pixels: int | None = None
+    data: bytes, model: str | GLCVideo | None = None, max_pixels: int | None = None, precision: str = "float32"
 ) -> tuple[videostream.VideoHeader, int, GLCVideo]:
     """The checked header of a video, the offset of its first record, and the model that reads it."""
     header, at = videostream.parse_header(data)
-    return header, at, _reader(header, model, max_pixels, GLCVideo)
+    return header, at, _reader(header, model, max_pixels, GLCVideo, precision)
 
 
 def info(data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None) -> Facts:
@@ -276,11 +285,14 @@ def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | Non
 
 
 def open_stream(
-    data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None
+    data: bytes,
+    model: str | GLCImage | None = None,
+    max_pixels: int | None = None,
+    precision: str = "float32",
 ) -> tuple[bitstream.ImageStream, GLCImage]:
     """A checked stream and the model that reads it."""
     stream = bitstream.parse(bytes(data))
-    return stream, _reader(stream, model, max_pixels, GLCImage)
+    return stream, _reader(stream, model, max_pixels, GLCImage, precision)
 
 
 def _reader(
@@ -288,11 +300,12 @@ def _reader(
     model: str | GLCModel | None,
     max_pixels: int | None,
     kind: type[GLCModel],
+    precision: str,
 ) -> GLCModel:
     """The model that reads a file with this header, which is within its limits."""
     if model is None:
-        model = zoo.by_fingerprint(stream.fingerprint)
-    model = _loaded(model, kind)
+        model = zoo.by_fingerprint(stream.fingerprint, precision)
+    model = _loaded(model, kind, precision)
     own = model.fingerprint()[: bitstream.FINGERPRINT_BYTES]
     if own != stream.fingerprint:
         raise BitstreamError(
@@ -304,8 +317,8 @@ def _reader(
     return model
 
 
-def _loaded(model: str | GLCModel, kind: type[GLCModel]) -> GLCModel:
-    model = model if isinstance(model, GLCModel) else zoo.load(model)
+def _loaded(model: str | GLCModel, kind: type[GLCModel], precision: str) -> GLCModel:
+    model = model if isinstance(model, GLCModel) else zoo.load(model, precision=precision)
     if not isinstance(model, kind):
         of = {GLCImage: "pictures", GLCVideo: "videos"}
         raise ValueError(f"{model.config.get('name', 'this model')!r} codes {of[type(model)]}, not {of[kind]}")

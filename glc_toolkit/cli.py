@@ -28,6 +28,14 @@ max_pixels_option = click.option(
     help="Refuse pictures of more pixels, padding included; 0 for no limit. Default: 33554432.",
 )
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16", "auto"]),
+    default="float32",
+    show_default=True,
+    help="Of the backbone; auto is bf16 where the processor has it.",
+)
+
 
 class Misuse(click.ClickException):
     """A mistake in the arguments that click cannot know."""
@@ -90,8 +98,11 @@ def cli():
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")
 @click.option("--intra-period", type=click.IntRange(1), help="Frames from one intra frame of a video to the next.")
 @max_pixels_option
+@precision_option
 @as_json
-def encode(source, target, model, quality, target_bpp, max_bytes, start, frames, intra_period, max_pixels, as_json):
+def encode(
+    source, target, model, quality, target_bpp, max_bytes, start, frames, intra_period, max_pixels, precision, as_json
+):
     """Compress the picture or video SOURCE to the GLC file TARGET."""
     if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
         raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
@@ -103,7 +114,7 @@ def encode(source, target, model, quality, target_bpp, max_bytes, start, frames,
         raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
     if not video and (start or frames or intra_period):
         raise Misuse("--start, --frames and --intra-period are for videos")
-    loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL))
+    loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL), precision=precision)
     _check_quality(loaded, quality)
     if video:
         facts = _encode_video(source, target, loaded, quality, start, frames, intra_period, max_pixels)
@@ -165,7 +176,8 @@ def _encode_video(source, target, model, quality, start, frames, intra_period, m
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to decode.")
 @click.option("--strict", is_flag=True, help="Stop at a damaged frame instead of going on at the next intra frame.")
 @max_pixels_option
-def decode(source, target, model, preview, start, frames, strict, max_pixels):
+@precision_option
+def decode(source, target, model, preview, start, frames, strict, max_pixels, precision):
     """Decompress the GLC file SOURCE to TARGET: a picture in the format of its name; for a video a video, a folder of
     PNG files, or - for raw RGB frames on the standard output."""
     _refuse_same(source, target)
@@ -175,13 +187,14 @@ def decode(source, target, model, preview, start, frames, strict, max_pixels):
     if not api.bitstream.is_video(data):
         if start or frames or strict:
             raise Misuse("--start, --frames and --strict are for videos")
-        return io.save(api.decode(data, model=model, preview=preview, max_pixels=max_pixels), target)
+        picture = api.decode(data, model=model, preview=preview, max_pixels=max_pixels, precision=precision)
+        return io.save(picture, target)
     if preview:
         raise Misuse("--preview is for pictures")
-    header, at, loaded = api.open_video(data, model, max_pixels)
+    header, at, loaded = api.open_video(data, model, max_pixels, precision)
     total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at)) - start)
     damages = []
-    decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, damages.append)
+    decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, report=damages.append)
     with _bar(rate="fps") as bar:
         clips.save(bar.track(decoded, total=total, description="decode"), target, header.fps, header.colour)
     for damage in damages:
@@ -338,6 +351,30 @@ def plot(results, out, metrics, published):
         chosen += curves.published(published)
     curves.plot(chosen, out, metrics)
     click.echo(out)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--size", default="768x512", show_default=True, help="Of the picture, WIDTHxHEIGHT.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@precision_option
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Timed runs; the median counts.")
+@click.option("--plain/--no-plain", default=True, help="Compare with a plain float32 run of the same graph.")
+@as_json
+def bench(model, size, device, precision, repeats, plain, as_json):
+    """Seconds, GFLOP and memory of every stage of MODEL: a zoo name, a folder, or glc-image-paper untrained."""
+    width, height = _size(size)
+    from glc_toolkit.evaluation.bench import report
+
+    with _bar() as bar:
+        bar.add_task("bench", total=None)
+        facts = report(model, width, height, device, precision, repeats, plain)
+    if as_json:
+        return _show(facts, True, "")
+    title = f"{model}, {size}, {facts['precision']}, {facts['device']}, {facts['threads']} threads"
+    _table(title, facts["stages"], [])
+    click.echo(f"{facts['bytes']:,} bytes, {facts['psnr']:.3f} dB to the picture", nl=False)
+    click.echo(f"; plain {facts['plain']['bytes']:,} bytes, {facts['plain']['psnr']:.3f} dB" if plain else "")
 
 
 @cli.command()
@@ -533,6 +570,26 @@ def zoo_push(model, repository, private, license, datasets, as_json):
     _show({"model": pinned}, as_json, pinned)
 
 
+@zoo_.command("export")
+@click.argument("model")
+@click.option("--onnx", "folder", required=True, type=ANY, help="Folder for the networks as ONNX files.")
+@click.option("--size", default="768x512", show_default=True, help="Of the pictures, WIDTHxHEIGHT.")
+@as_json
+def zoo_export(model, folder, size, as_json):
+    """Write the networks of MODEL for other runtimes; see docs/performance.md for what passes between them."""
+    width, height = _size(size)
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"export needs {error.name}: pip install 'glc-toolkit[onnx]'") from None
+    from glc_toolkit import onnx, zoo
+
+    with _bar() as bar:
+        bar.add_task("export", total=None)
+        files = onnx.export(zoo.load(model), folder, width, height)
+    _show([str(file) for file in files], as_json, "\n".join(map(str, files)))
+
+
 @cli.group()
 def plugins():
     """Components and where they come from."""
@@ -582,6 +639,13 @@ def plugins_new(name, kinds, licence, author, out):
 
     folder = new(name, tuple(dict.fromkeys(kinds)), licence, author, out)
     click.echo(f"{folder}: now pip install -e {folder}, and glc plugins check {name.replace('-', '_')}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    if not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}", text):
+        raise Misuse(f"--size is WIDTHxHEIGHT in pixels, such as 768x512, not {text!r}")
+    width, height = text.split("x")
+    return int(width), int(height)
 
 
 def _refuse_same(source: Path, target: Path) -> None:

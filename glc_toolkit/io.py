@@ -87,7 +87,7 @@ def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1
 
 def to_pillow(x: Tensor) -> Image.Image:
     """``x`` (1, 3, H, W) in [0, 1] -> an 8-bit RGB image, rounded to nearest."""
-    array = (x[0].detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    array = x[0].detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return Image.fromarray(array.permute(1, 2, 0).cpu().contiguous().numpy())
 
 

@@ -69,14 +69,15 @@ def locate(model: str | os.PathLike) -> Path:
     )
 
 
-def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> GLCModel:
+def load(model: str | os.PathLike, device: str | torch.device = "cpu", precision: str = "float32") -> GLCModel:
     """A model ready to use: evaluation mode, coding tables in place.
 
-    ``model`` is a name of :func:`list_models`, a folder, or ``hf://owner/name[@revision]``.
-    Raises :class:`ModelFileError` that says what is missing or wrong and where.
+    ``model`` is a name of :func:`list_models`, a folder, or ``hf://owner/name[@revision]``;
+    ``precision`` is that of :meth:`GLCModel.set_precision`. Raises
+    :class:`ModelFileError` that says what is missing or wrong and where.
     """
     folder = locate(model).resolve()
-    return copy.deepcopy(_load(folder, _stamp(folder))).to(device)
+    return copy.deepcopy(_load(folder, _stamp(folder))).to(device).set_precision(precision)
 
 
 def _stamp(folder: Path) -> tuple:
@@ -166,7 +167,7 @@ def info(model: str | os.PathLike) -> Facts:
     )
 
 
-def by_fingerprint(start: bytes) -> GLCModel:
+def by_fingerprint(start: bytes, precision: str = "float32") -> GLCModel:
     """The known model whose fingerprint starts so. Raises :class:`BitstreamError` if there is none."""
     for _, folder in _places():
         try:
@@ -174,7 +175,7 @@ def by_fingerprint(start: bytes) -> GLCModel:
         except ModelFileError:
             continue  # a broken folder must not keep the others from being found
         if fingerprint.startswith(start.hex()):
-            return load(folder)
+            return load(folder, precision=precision)
     raise BitstreamError(
         f"no known model has the fingerprint {start.hex()} that this file needs; "
         f"known are {', '.join(list_models()) or 'none'}. Give the model that wrote it."

@@ -17,11 +17,15 @@ from torch import Tensor, nn
 STEPS = 2.0**16  # of the grid, in one
 LARGEST = 2.0**11  # that a convolution takes
 LARGEST_SUM = 2.0**21  # 2**53 steps of 2**-32
+ROUNDING = 1.5 * 2.0**36  # where float64 has steps of 2**-16
+AT_ONCE = 2**18  # activations that stay in a processor's cache
 
 
 def fixed(x: Tensor) -> Tensor:
     """The nearest multiple of 2**-16 (half to even) within +- 2**11."""
-    return torch.round(x * STEPS).clamp(-LARGEST * STEPS, LARGEST * STEPS) / STEPS
+    if x.dtype != torch.float64:
+        return torch.round(x * STEPS).clamp(-LARGEST * STEPS, LARGEST * STEPS) / STEPS
+    return x.clamp(-LARGEST, LARGEST).add_(ROUNDING).sub_(ROUNDING)
 
 
 @torch.no_grad()
@@ -61,12 +65,18 @@ class FixedConv(nn.Conv2d):
     def shifted_products(self, x: Tensor) -> Tensor:
         """A 3x3 depth-wise convolution; PyTorch's own takes float64 one channel at a time."""
         height, width = x.shape[-2:]
+        out = torch.zeros_like(x).add_(self.bias[:, None, None])
         x = F.pad(x, (1, 1, 1, 1))
-        out = self.bias[:, None, None].expand(x.shape[0], -1, height, width)
+        weight = self.weight.flatten(1).t().contiguous()[..., None, None]  # (9, C, 1, 1)
         for i in range(3):
             for j in range(3):
-                out = torch.addcmul(out, self.weight[:, :, i, j, None], x[..., i : i + height, j : j + width])
+                out.addcmul_(weight[3 * i + j], x[..., i : i + height, j : j + width])
         return out
+
+
+def residual(x: Tensor, h: Tensor) -> Tensor:
+    """``x + h``, written over ``h`` where neither a gradient nor a wider type (of autocast) needs more."""
+    return x + h if torch.is_grad_enabled() or h.dtype != x.dtype else h.add_(x)
 
 
 def conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
@@ -99,7 +109,7 @@ class DepthConv(nn.Module):
         self.adaptor = conv1x1(inputs, outputs) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.depth_conv(F.leaky_relu(self.conv1(x), 0.01))) + self.adaptor(x)
+        return residual(self.adaptor(x), self.conv2(self.depth_conv(F.leaky_relu_(self.conv1(x), 0.01))))
 
 
 class GatedDepthConv(nn.Module):
@@ -127,8 +137,14 @@ class GatedFFN(nn.Module):
         self.conv_out = small(conv1x1(2 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float64:
+            return self.mixed(x)
+        rows = max(1, AT_ONCE // (self.conv.out_channels * x.shape[3]))
+        return torch.cat([self.mixed(part) for part in x.split(rows, 2)], 2)
+
+    def mixed(self, x: Tensor) -> Tensor:
         a, b = self.conv(x).chunk(2, 1)
-        return x + self.conv_out(a * F.leaky_relu(b, 0.1))
+        return residual(x, self.conv_out(a * F.leaky_relu(b, 0.1)))
 
 
 class SumFFN(nn.Module):
@@ -141,7 +157,7 @@ class SumFFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = self.conv(x).chunk(2, 1)
-        return x + self.conv_out(F.leaky_relu(a, 0.1) + F.leaky_relu(b, 0.01))
+        return residual(x, self.conv_out(F.leaky_relu(a, 0.1) + F.leaky_relu(b, 0.01)))
 
 
 class DepthConvBlock(nn.Sequential):

@@ -9,7 +9,8 @@ STEPS = 2.0**16
 # fmt: off
 # Values in other places or shapes.
 MOVES = {
-    "_local_scalar_dense", "_to_copy", "alias", "arange", "cat", "clone", "constant_pad_nd", "copy", "detach", "empty", "empty_like",
+    "_local_scalar_dense", "_to_copy", "alias", "arange", "cat", "clone", "constant_pad_nd", "copy", "detach",
+    "empty", "empty_like",
     "expand", "flip", "full", "full_like", "index", "index_put", "lift_fresh", "new_empty", "new_full", "new_ones",
     "new_zeros", "ones", "ones_like", "permute", "pixel_shuffle", "repeat", "scalar_tensor", "select", "slice",
     "split", "split_with_sizes", "squeeze", "stack", "t", "transpose", "unsqueeze", "view", "where", "zeros",

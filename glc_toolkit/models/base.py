@@ -7,6 +7,7 @@ pass starts from:
     y_hat = (symbols + means) * step
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -22,7 +23,10 @@ from torch import Tensor, nn
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
 from glc_toolkit.components.layers import fixed, to_fixed_point
 from glc_toolkit.facts import Facts
+from glc_toolkit.models.tiles import tiled
 from glc_toolkit.types import BitstreamError, ModelFileError
+
+PRECISIONS = ("float32", "bf16", "auto")
 
 
 class GLCModel(CompressionModel):
@@ -51,6 +55,7 @@ class GLCModel(CompressionModel):
         self.levels = config.get("levels", 4)
         self.default_quality = float(config.get("default_quality", (self.levels - 1) / 2))
         self.step_bound = LowerBound(0.5)
+        self.precision = "float32"
 
     # -- passes -------------------------------------------------------------------------------------------------
 
@@ -114,7 +119,7 @@ class GLCModel(CompressionModel):
             y_hat = y_hat + code(mask, scales, means) + means * mask
         return y_hat
 
-    # -- sizes and levels ---------------------------------------------------------------------------------------
+    # -- sizes --------------------------------------------------------------------------------------------------
 
     def pad(self, x: Tensor) -> Tensor:
         """Repeat the last row and column up to a multiple of ``downsampling_factor``."""
@@ -122,10 +127,65 @@ class GLCModel(CompressionModel):
         factor = self.downsampling_factor
         return F.pad(x, (0, -width % factor, 0, -height % factor), mode="replicate")
 
+    # -- backbone -----------------------------------------------------------------------------------------------
+
     @torch.no_grad()
     def analysis(self, x: Tensor) -> Tensor:
         """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture."""
-        return self.backbone.analysis(self.pad(x))
+        return self.backbone_analysis(self.pad(x))
+
+    def backbone_analysis(self, x: Tensor) -> Tensor:
+        """In evaluation, in the model's precision, and of large pictures in tiles."""
+        if self.training:
+            return self.backbone.analysis(x)
+        return tiled(self.in_precision(self.backbone.analysis), x, self.backbone.downsampling, 1)
+
+    def backbone_synthesis(self, l: Tensor) -> Tensor:
+        """Likewise."""
+        if self.training:
+            return self.backbone.synthesis(l.float())
+        return tiled(self.in_precision(self.backbone.synthesis), l.float(), 1, self.backbone.downsampling)
+
+    def in_precision(self, half: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """Half of the backbone in its own precision and layout."""
+        if self.precision == "float32":
+            return half
+        return lambda t: half(t.to(torch.bfloat16, memory_format=torch.channels_last)).float()
+
+    def set_precision(self, precision: str) -> "GLCModel":
+        """Run the backbone in ``"float32"`` or, faster and for coding alone, in ``"bf16"``.
+
+        ``"auto"`` is ``"bf16"`` where the processor multiplies in it. The entropy path stays exact: a stream has the
+        same symbols for either, and pictures that differ by what bf16 rounds. Of one picture the two may write
+        different streams. Raises ``ValueError`` for a way back, since the weights are rounded.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        if precision == "auto":
+            precision = "bf16" if has_bf16(next(self.parameters()).device) else "float32"
+        if precision != self.precision:
+            self._only_float32("go back to float32")
+            self._fingerprint = self.fingerprint()
+            self.backbone.to(torch.bfloat16, memory_format=torch.channels_last)
+            self.precision = precision
+        return self
+
+    def plain(self) -> "GLCModel":
+        """A copy all of whose networks run in float32: for comparison, and for runtimes that have no float64.
+
+        What it writes is not portable: to be read in the same place alone.
+        """
+        self._only_float32("be copied in float32")
+        model = copy.deepcopy(self)
+        for module in model.exact:
+            module.float()
+        return model
+
+    def _only_float32(self, wish: str) -> None:
+        if self.precision != "float32":
+            raise ValueError(f"a model in {self.precision} is for coding alone and cannot {wish}; load it anew")
+
+    # -- quality ------------------------------------------------------------------------------------------------
 
     def qualities(self, quality: float | Tensor | None, batch: int, device: torch.device) -> Tensor:
         """``quality`` as (B,) floats. Raises ``ValueError`` beyond the levels."""
@@ -167,6 +227,8 @@ class GLCModel(CompressionModel):
     def train(self, mode: bool = True) -> "GLCModel":
         """As in PyTorch; evaluation also moves the networks of the entropy decoder to fixed point (see
         :mod:`glc_toolkit.components.layers`), which rounds their weights to multiples of 2**-16."""
+        if mode:
+            self._only_float32("be trained")
         super().train(mode)
         for module in self.exact:
             if mode:
@@ -184,6 +246,11 @@ class GLCModel(CompressionModel):
         keys = nn.Module.load_state_dict(self, state_dict, strict=strict)
         self.train(self.training)  # what was loaded may be off the grid of evaluation
         return keys
+
+    def state_dict(self, *args, **kwargs) -> dict:
+        """As in PyTorch. Raises ``ValueError`` once the weights are rounded to bf16."""
+        self._only_float32("be saved")
+        return super().state_dict(*args, **kwargs)
 
     def get_extra_state(self) -> Tensor:
         """The config, as bytes in a tensor, so that a state dict alone rebuilds the model."""
@@ -217,6 +284,8 @@ class GLCModel(CompressionModel):
 
     def fingerprint(self) -> bytes:
         """32 bytes that name every weight and table a decoder uses."""
+        if self.precision != "float32":
+            return self._fingerprint
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             if name.startswith(self.encoder_only) or name.endswith("_extra_state"):
@@ -255,6 +324,13 @@ class GLCModel(CompressionModel):
         """In a notebook: the summary, and the module tree to unfold."""
         tree = f"<details><summary>modules</summary><pre>{escape(repr(self))}</pre></details>"
         return self.summary()._repr_html_() + tree
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies bf16 numbers faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _parameters(module: nn.Module) -> int:

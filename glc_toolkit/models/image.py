@@ -13,6 +13,7 @@ from glc_toolkit.coder import Decoder, Encoder, NoSymbols
 from glc_toolkit.models.base import GLCModel, Sections
 from glc_toolkit.types import BitstreamError
 
+PRECISIONS = ("float32", "bf16", "auto")
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
 
 
@@ -54,8 +55,8 @@ class GLCImage(GLCModel):
         ``l_hat``, ``y_hat``, ``hyper_loss``, ``indices`` (of z, if it has any), ``quality`` (B,).
         """
         quality = self.qualities(quality, len(x), x.device)
-        out = self.code_latent(self.backbone.analysis(self.pad(x)), quality)
-        x_hat = self.backbone.synthesis(out["l_hat"].to(x.dtype))[..., : x.shape[-2], : x.shape[-1]]
+        out = self.code_latent(self.backbone_analysis(self.pad(x)), quality)
+        x_hat = self.backbone_synthesis(out["l_hat"])[..., : x.shape[-2], : x.shape[-1]]
         return {"x_hat": x_hat if self.training else x_hat.clamp(0, 1), **out}
 
     def code_latent(self, l: Tensor, quality: Tensor) -> dict:
@@ -120,7 +121,7 @@ class GLCImage(GLCModel):
         """
         quality = self.qualities(self.quality_of(quality_code), 1, next(self.parameters()).device)
         l_hat = self.synthesis(self.decode_latent(Decoder(stream), shape, preview), quality)
-        return self.backbone.synthesis(l_hat.float())[..., : shape[0], : shape[1]].clamp(0, 1)
+        return self.backbone_synthesis(l_hat)[..., : shape[0], : shape[1]].clamp(0, 1)
 
     @torch.no_grad()
     def decode_latent(self, decoder: Decoder, shape: tuple[int, int], preview: bool = False) -> Tensor:

@@ -113,13 +113,12 @@ class GLCVideo(GLCModel):
         ``y_hat``, ``hyper_loss``, ``indices``; and ``quality`` (B,).
         """
         quality = self.qualities(quality, len(frames[0]), frames[0].device)
-        backbones = [self.image.backbone] + [self.backbone] * (len(frames) - 1)
-        latents = [b.analysis(self.pad(x)) for b, x in zip(backbones, frames, strict=True)]
+        models = [self.image] + [self] * (len(frames) - 1)
+        latents = [m.backbone_analysis(self.pad(x)) for m, x in zip(models, frames, strict=True)]
         out = self.code_latents(latents, quality)
         height, width = frames[0].shape[-2:]
         pictures = [
-            b.synthesis(l_hat.to(frames[0].dtype))[..., :height, :width]
-            for b, l_hat in zip(backbones, out["l_hat"], strict=True)
+            m.backbone_synthesis(l_hat)[..., :height, :width] for m, l_hat in zip(models, out["l_hat"], strict=True)
         ]
         return {"x_hat": pictures if self.training else [x_hat.clamp(0, 1) for x_hat in pictures], **out}
 
@@ -251,13 +250,18 @@ class GLCVideo(GLCModel):
     @torch.no_grad()
     def reconstruct(self, reference: Reference, shape: tuple[int, int]) -> Tensor:
         """The picture (B, 3, H, W) in [0, 1] of a decoded frame."""
-        backbone = self.backbone if reference.age else self.image.backbone
-        return backbone.synthesis(reference.l_hat.float())[..., : shape[0], : shape[1]].clamp(0, 1)
+        model = self if reference.age else self.image
+        return model.backbone_synthesis(reference.l_hat)[..., : shape[0], : shape[1]].clamp(0, 1)
 
     def dry_run(self) -> None:
         """Decode nothing: raises whatever there is to raise if the parts of the entropy decoder do not fit together."""
         reference = self.decode_payload(b"", 0, (1, 1), None)
         self.reconstruct(self.decode_payload(b"", 0, (1, 1), reference), (1, 1))
+
+    def set_precision(self, precision: str) -> "GLCVideo":
+        super().set_precision(precision)
+        self.image.set_precision(precision)
+        return self
 
     # -- state --------------------------------------------------------------------------------------------------
 

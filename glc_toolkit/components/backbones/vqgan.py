@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from glc_toolkit import registry
+from glc_toolkit.components.layers import residual
 from glc_toolkit.types import Quantized
 
 
@@ -21,6 +22,12 @@ def normalization(kind: str, channels: int) -> nn.Module:
     if kind == "none":
         return nn.Identity()
     raise ValueError(f"norm is 'group' or 'none', not {kind!r}")
+
+
+def normed_swish(norm: nn.Module, x: Tensor) -> Tensor:
+    """Without a gradient to keep it for, what ``norm`` gave is overwritten: new memory costs more than the swish."""
+    h = norm(x)
+    return F.silu(h, inplace=h is not x and not torch.is_grad_enabled())
 
 
 class ResBlock(nn.Module):
@@ -38,8 +45,9 @@ class ResBlock(nn.Module):
                 self.conv2.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        return self.conv_out(x) + self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(normed_swish(self.norm1, x))
+        h = self.conv2(normed_swish(self.norm2, h))
+        return residual(self.conv_out(x), h)
 
 
 class Attention(nn.Module):
@@ -225,8 +233,8 @@ class VQGAN(nn.Module):
         return self.encoder(2 * x - 1)
 
     def synthesis(self, l: Tensor) -> Tensor:
-        """``l`` -> ``x_hat``, unclamped."""
-        return (self.generator(l) + 1) / 2
+        """``l`` -> ``x_hat``, unclamped, in float32."""
+        return (self.generator(l).float() + 1) / 2
 
     @property
     def last_weight(self) -> Tensor:

@@ -12,7 +12,8 @@ from glc_toolkit.components.layers import DepthConvBlock, ResidualUpsample
 
 class HyperModule(LatentCodec):
     """Side information of ``y``: subclasses say how z is quantized and coded (``forward``, ``encode``, ``decode``) and
-    which modules, ``exact``, run in the entropy decoder."""
+    which modules, ``exact``, run in the entropy decoder. Those for images also have the networks between:
+    ``symbols(y)``, the integers that are coded, and ``params(symbols)``."""
 
     downsampling = 4  #: of z against y
     entropy_model: Any  #: of the registry

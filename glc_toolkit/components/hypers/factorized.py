@@ -32,16 +32,19 @@ class FactorizedHyper(SpatialHyper):
         else:
             symbols = self.entropy_model.symbols(z)
             _, likelihoods = self.entropy_model(symbols + medians)
-        return {"likelihoods": {"z": likelihoods}, "params": self._params(symbols), "loss": z.new_zeros(())}
+        return {"likelihoods": {"z": likelihoods}, "params": self.params(symbols), "loss": z.new_zeros(())}
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
-        symbols = self.entropy_model.symbols(self.h_a(y))
+        symbols = self.symbols(y)
         self.entropy_model.put(encoder, symbols.reshape(-1), self.entropy_model.rows(symbols).reshape(-1))
-        return self._params(symbols)
+        return self.params(symbols)
+
+    def symbols(self, y: Tensor) -> Tensor:
+        return self.entropy_model.symbols(self.h_a(y))
 
     def decode(self, decoder: Decoder, shape: tuple[int, int]) -> Tensor:
         rows = self.entropy_model.rows(torch.empty(1, self.channels, *shape, device=self.device))
-        return self._params(self.entropy_model.get(decoder, rows.reshape(-1)).reshape(rows.shape))
+        return self.params(self.entropy_model.get(decoder, rows.reshape(-1)).reshape(rows.shape))
 
-    def _params(self, symbols: Tensor) -> Tensor:
+    def params(self, symbols: Tensor) -> Tensor:
         return self.h_s(symbols.to(self.dtype) + self.entropy_model.medians().to(self.dtype))

@@ -28,15 +28,21 @@ class SpatialCategoricalHyper(CategoricalCodes, SpatialHyper):
         z_hat, indices, loss = self.quantizer(self.h_a(y))
         return {
             "likelihoods": {"z": self.entropy_model(indices)},
-            "params": self.h_s(z_hat if self.training else self.z_hat(indices)),
+            "params": self.h_s(z_hat) if self.training else self.params(indices),
             "loss": loss,
             "indices": indices,
         }
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
-        indices = self.quantizer(self.h_a(y)).indices
+        indices = self.symbols(y)
         self.put(encoder, indices)
-        return self.h_s(self.z_hat(indices))
+        return self.params(indices)
 
     def decode(self, decoder: Decoder, shape: tuple[int, int]) -> Tensor:
-        return self.h_s(self.z_hat(self.get(decoder, shape)))
+        return self.params(self.get(decoder, shape))
+
+    def symbols(self, y: Tensor) -> Tensor:
+        return self.quantizer(self.h_a(y)).indices
+
+    def params(self, indices: Tensor) -> Tensor:
+        return self.h_s(self.z_hat(indices))

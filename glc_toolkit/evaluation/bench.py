@@ -1,0 +1,230 @@
+"""Where the time and the memory of a model go: one picture through its encoder and decoder, stage by stage.
+
+The stages are timed inside a real encode and decode. Calls nest (a hyper module calls the coder), and what is inside
+counts for the inner stage alone, so that the stages add up to the whole. Each is compared with a plain run of the same
+graph: the same components in float32, eager, in PyTorch's own layout, nothing fused or tiled.
+"""
+
+import contextlib
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from statistics import median
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from glc_toolkit import coder, official, zoo
+from glc_toolkit.models.image import GLCImage
+
+CONFIGS = {"glc-image-paper": official.GLC_IMAGE}  # what can be measured without having its weights
+BETWEEN = "between the stages"  # padding, masks, quantization, the choice of tables
+Stage = tuple[str, str]  #: direction and name
+
+
+def load(name: str, **options) -> GLCImage:
+    """A model of the zoo or a folder; a config of :data:`CONFIGS` with random weights where there is no such model."""
+    if name not in CONFIGS or name in zoo.list_models():
+        return zoo.load(name, **options)
+    return untrained(CONFIGS[name], **options)
+
+
+def untrained(config: dict, device: str | torch.device = "cpu", precision: str = "float32") -> GLCImage:
+    """A model of random weights that is ready to code."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GLCImage(config).eval()
+    model.update()
+    return model.to(device).set_precision(precision)
+
+
+def picture(width: int, height: int) -> Tensor:
+    """A picture (1, 3, height, width) with detail of every size, as photographs have: noise of falling amplitude."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.full((1, 3, height, width), 0.5)
+    for octave in range(1, 8):
+        noise = torch.randn(1, 3, 2**octave, 2**octave, generator=generator)
+        x += 0.3 * 0.6**octave * F.interpolate(noise, (height, width), mode="bicubic")
+    return x.clamp(0, 1)
+
+
+def bench(model: GLCImage, x: Tensor, repeats: int = 3) -> dict:
+    """Code ``x`` (1, 3, H, W) once to count, then ``repeats`` times to measure.
+
+    Returns ``stages``, a list of ``{"direction", "stage", "seconds", "gflop", "gflop_per_second", "peak_mb"}`` (median
+    seconds; peak memory of the process, or of what PyTorch holds on a GPU, in MB), ``bytes`` of the stream and
+    ``psnr`` of the picture in dB.
+    """
+    x = x.to(next(model.parameters()).device)
+    code = model.quality_code(None)
+    counted = _Stages(_Meter(x.device))
+    with counted.inside(model):
+        stream, x_hat = counted.both_ways(model, x, code)
+    seconds = defaultdict(list)
+    for _ in range(repeats):
+        timed = _Stages(_Clock(x.device))
+        with timed.inside(model):
+            timed.both_ways(model, x, code)
+        for stage, spent in timed.spent.items():
+            seconds[stage].append(spent)
+    stages = []
+    for (direction, stage), spent in counted.spent.items():
+        gflop, time_ = spent / 1e9, median(seconds[direction, stage])
+        stages.append(
+            {
+                "direction": direction,
+                "stage": stage,
+                "seconds": time_,
+                "gflop": gflop,
+                "gflop_per_second": gflop / time_,
+                "peak_mb": counted.meter.peaks[direction, stage] / 1e6,
+            }
+        )
+    mse = F.mse_loss(x_hat, x).item()
+    return {"stages": stages, "bytes": len(stream), "psnr": -10 * torch.tensor(mse).log10().item()}
+
+
+def totals(stages: list[dict]) -> list[dict]:
+    """One row for each direction: the sum of its stages, and the largest of their peaks."""
+    rows = []
+    for direction in dict.fromkeys(row["direction"] for row in stages):
+        own = [row for row in stages if row["direction"] == direction]
+        seconds, gflop = (sum(row[key] for row in own) for key in ("seconds", "gflop"))
+        peak = max(row["peak_mb"] for row in own)
+        facts = {"seconds": seconds, "gflop": gflop, "gflop_per_second": gflop / seconds, "peak_mb": peak}
+        rows.append({"direction": direction, "stage": "all", **facts})
+    return rows
+
+
+def report(name: str, width: int, height: int, device: str, precision: str, repeats: int, compare: bool) -> dict:
+    """Everything that ``glc bench`` shows. The plain model goes first, and is gone when the other is measured."""
+    x = picture(width, height)
+    other = bench(load(name, device=device).plain(), x, repeats) if compare else None
+    model = load(name, device=device, precision=precision)
+    result = bench(model, x, repeats)
+    result["stages"] += totals(result["stages"])
+    if other is not None:
+        plain_rows = {(row["direction"], row["stage"]): row for row in other["stages"] + totals(other["stages"])}
+        for row in result["stages"]:
+            twin = plain_rows[row["direction"], row["stage"]]
+            row |= {"plain_seconds": twin["seconds"], "plain_peak_mb": twin["peak_mb"]}
+            row["speedup"] = twin["seconds"] / row["seconds"]
+        result["plain"] = {key: other[key] for key in ("bytes", "psnr")}
+    where = torch.cuda.get_device_name(device) if x.new_empty(0, device=device).is_cuda else "cpu"
+    facts = {"model": name, "width": width, "height": height, "device": where, "precision": model.precision}
+    return {**facts, "threads": torch.get_num_threads(), **result}
+
+
+class _Stages:
+    """Charges what a meter counts to the innermost stage that is running."""
+
+    def __init__(self, meter: "_Clock | _Meter"):
+        self.meter = meter
+        self.spent: dict[Stage, float] = defaultdict(float)
+        self.stack: list[Stage] = []
+
+    @contextlib.contextmanager
+    def inside(self, model: GLCImage) -> Iterator[None]:
+        """While it lasts, the parts of ``model`` and the coder report when they are called."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.meter)
+            for owner, method, name in (
+                (model.backbone, "analysis", "backbone analysis"),
+                (model.backbone, "synthesis", "backbone synthesis"),
+                (model.transform, "analysis", "transform analysis"),
+                (model.transform, "synthesis", "transform synthesis"),
+                (model.hyper, "encode", "hyper"),
+                (model.hyper, "decode", "hyper"),
+                (model.context, "reduce", "context, reduction"),
+                (model.context, "forward", "context, pass {}"),
+                (coder.Encoder, "put", "entropy coder"),
+                (coder.Encoder, "bytes", "entropy coder"),
+                (coder.Decoder, "get", "entropy coder"),
+            ):
+                if hasattr(owner, method):
+                    stack.enter_context(patch.object(owner, method, self.timed(getattr(owner, method), name)))
+            yield
+
+    def timed(self, call: Callable, name: str) -> Callable:
+        def wrapper(*args, **kwargs):
+            with self.stage((self.stack[0][0], name.format(*args[:1]))):
+                return call(*args, **kwargs)
+
+        return wrapper
+
+    @contextlib.contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        if self.stack:
+            self.spent[self.stack[-1]] += self.meter.read(self.stack[-1])
+        else:
+            self.meter.read(stage)
+        self.stack.append(stage)
+        yield
+        self.spent[stage] += self.meter.read(stage)
+        self.stack.pop()
+
+    def both_ways(self, model: GLCImage, x: Tensor, code: int) -> tuple[bytes, Tensor]:
+        with self.stage(("encode", BETWEEN)):
+            stream = model.encode_payload(model.analysis(x), code)
+        with self.stage(("decode", BETWEEN)):
+            x_hat = model.decode_payload(stream, code, tuple(x.shape[-2:]))
+        return stream, x_hat
+
+
+class _Clock(contextlib.nullcontext):
+    """Seconds since it was last read."""
+
+    def __init__(self, device: torch.device):
+        super().__init__()
+        self.device = device
+        self.last = time.perf_counter()
+
+    def read(self, stage: Stage) -> float:
+        if self.device.type == "cuda":  # kernels are only queued so far
+            torch.cuda.synchronize(self.device)
+        last, self.last = self.last, time.perf_counter()
+        return self.last - last
+
+
+class _Meter(FlopCounterMode):
+    """Floating-point operations since it was last read, and the peak memory of each stage."""
+
+    def __init__(self, device: torch.device):
+        # What depth-wise convolutions in fixed point are made of (components/layers.py).
+        own = {torch.ops.aten.addcmul_: _multiply_and_add}
+        super().__init__(display=False, custom_mapping=own)
+        self.device = device
+        self.last = 0
+        self.peaks: dict[Stage, int] = defaultdict(int)
+
+    def read(self, stage: Stage) -> int:
+        self.peaks[stage] = max(self.peaks[stage], peak_memory(self.device))
+        last, self.last = self.last, self.get_total_flops()
+        return self.last - last
+
+
+def _multiply_and_add(*shapes, out_shape: tuple, **_) -> int:
+    return 2 * torch.Size(out_shape).numel()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes, the most since it was last asked."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return peak
+    try:
+        with open("/proc/self/status") as status:
+            peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+        with open("/proc/self/clear_refs", "w") as marks:
+            marks.write("5")  # begin the high-water mark anew
+        return peak
+    except OSError:  # elsewhere than Linux it cannot: the most since the process began
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

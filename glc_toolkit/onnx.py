@@ -1,0 +1,100 @@
+"""The networks of a model as ONNX files, for other runtimes; the coder stays outside, symbols pass between.
+
+    backbone_analysis     x (1, 3, H, W) in [0, 1] -> l
+    transform_analysis    l, quality (1,) -> y
+    hyper_analysis        y -> symbols of z
+    hyper_synthesis       symbols of z -> params (1, 3C, h, w) [step | scales | means] of the first pass
+    context_reduction     params -> reduced
+    context_K             y_hat so far in units of the step, reduced -> scales, means of pass K, from 1 on
+    transform_synthesis   y_hat, quality -> l_hat
+    backbone_synthesis    l_hat -> x_hat, unclamped
+
+All of it is in float32, where no two machines are sure to agree on a scale: a stream is to be read by what wrote it.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from glc_toolkit.models.image import GLCImage
+
+
+def export(model: GLCImage, folder: Path, width: int, height: int) -> list[Path]:
+    """Write the networks for pictures of one size, which is padded to multiples of the model's factor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model.plain()
+    for module in model.modules():  # vector-quantize-pytorch asks a tensor whether it is initialized, a graph cannot
+        if isinstance(getattr(module, "initted", None), Tensor):
+            del module.initted
+            module.initted = True
+    x = model.pad(torch.zeros(1, 3, height, width))
+    files = []
+    with torch.no_grad():
+        for name, owner, call, inputs in networks(model, x):
+            files.append(folder / f"{name}.onnx")
+            network = _Network(owner, call).eval()
+            torch.onnx.export(network, inputs, files[-1], dynamo=True, external_data=False, verbose=False)
+    return files
+
+
+def networks(model: GLCImage, x: Tensor) -> Iterator[tuple[str, nn.Module, Callable, tuple]]:
+    """Name, module, function and example inputs of every network, in the order that a picture passes them."""
+    quality = torch.full((1,), model.default_quality)
+    l = model.backbone.analysis(x)
+    yield "backbone_analysis", model.backbone, model.backbone.analysis, (x,)
+    y = model.transform.analysis(l, quality)
+    yield "transform_analysis", model.transform, model.transform.analysis, (l, quality)
+    symbols = model.hyper.symbols(y)
+    yield "hyper_analysis", model.hyper, model.hyper.symbols, (y,)
+    params = model.hyper.params(symbols)
+    yield "hyper_synthesis", model.hyper, model.hyper.params, (symbols,)
+    reduced = model.context.reduce(params)
+    yield "context_reduction", model.context, model.context.reduce, (params,)
+    for k in range(1, len(model.context.masks(y))):
+        yield f"context_{k}", model.context, _pass(model.context, k), (y, reduced)
+    yield "transform_synthesis", model.transform, model.transform.synthesis, (y, quality)
+    yield "backbone_synthesis", model.backbone, model.backbone.synthesis, (l,)
+
+
+def through_runtime(model: GLCImage, folder: Path) -> GLCImage:
+    """A copy of ``model`` whose networks ONNX Runtime computes, from what :func:`export` wrote; the rest, coding order
+    and coder, is the same code. For pictures of the exported size alone."""
+    import onnxruntime
+
+    def network(name: str) -> Callable:
+        session = onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        names = [argument.name for argument in session.get_inputs()]
+
+        def run(*inputs: Tensor) -> Tensor | list[Tensor]:
+            feed = {key: t.detach().contiguous().numpy() for key, t in zip(names, inputs, strict=True)}
+            outputs = [torch.from_numpy(array) for array in session.run(None, feed)]
+            return outputs[0] if len(outputs) == 1 else outputs
+
+        return run
+
+    model = model.plain()
+    model.backbone.analysis, model.backbone.synthesis = network("backbone_analysis"), network("backbone_synthesis")
+    model.transform.analysis, model.transform.synthesis = network("transform_analysis"), network("transform_synthesis")
+    model.hyper.symbols, model.hyper.params = network("hyper_analysis"), network("hyper_synthesis")
+    model.context.reduce = network("context_reduction")
+    passes = {k: network(f"context_{k}") for k in range(1, len(list(folder.glob("context_[0-9]*.onnx"))) + 1)}
+    model.context.forward = lambda k, *inputs: passes[k](*inputs)
+    return model
+
+
+def _pass(context: nn.Module, k: int) -> Callable:
+    return lambda y_hat, reduced: context(k, y_hat, reduced)
+
+
+class _Network(nn.Module):
+    """A method of a module, as a module."""
+
+    def __init__(self, owner: nn.Module, call: Callable):
+        super().__init__()
+        self.owner = owner
+        self.call = call
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.call(*inputs)
