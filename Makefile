@@ -5,7 +5,7 @@ VENV   ?= .venv
 IMAGE  ?= docs/images/lake.png
 BIN    := $(VENV)/bin
 
-.PHONY: demo test plugins lint clean
+.PHONY: demo test plugins lint types clean
 
 demo: $(VENV)/.installed
 	$(BIN)/glc demo $(IMAGE) -o demo
@@ -22,6 +22,8 @@ plugins: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 .DELETE_ON_ERROR:  # a bin/python that venv could not finish would count as a .venv

@@ -1,14 +1,15 @@
 """What is wrong with a GLC file, where it begins, and what can still be shown.
 
 One checksum covers a whole picture, so it says that something is wrong but not where. The entropy decoder says more: it
-may meet what no encoder writes, or read symbols worth more bytes than there are (then the file was cut), or fewer.
+may meet what no encoder writes, or read symbols worth more bytes than there are (then the file was cut), or fewer. In a
+video each frame has a checksum: what is sound is known without decoding.
 """
 
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from glc_toolkit import bitstream, io, zoo
+from glc_toolkit import bitstream, io, videostream, zoo
 from glc_toolkit.coder import PRECISION, Decoder
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.types import BitstreamError, ModelFileError
@@ -26,7 +27,7 @@ class Diagnosis:
     sections: dict[str, float] = field(default_factory=dict)  #: bytes that the symbols of each are worth
     problems: list[str] = field(default_factory=list)
     first_bad: str | None = None  #: section where the first problem shows; the damage is there or before it
-    shows: str = "nothing"  #: "the picture", "a preview" or "nothing"
+    shows: str = "nothing"  #: "the picture", "a preview", which frames, or "nothing"
 
     def add(self, problem: str, where: str | None = None) -> None:
         self.problems.append(problem)
@@ -64,6 +65,9 @@ def diagnose(
     Raises :class:`ModelFileError` if ``model`` is bad; a bad file is a result.
     """
     found = Diagnosis(len(data))
+    if bitstream.is_video(data):
+        read_video(data, found)
+        return found, None
     model = zoo.load(model) if model is not None and not isinstance(model, GLCImage) else model
     stream = read_header(bytes(data), found)
     if stream is None:
@@ -90,8 +94,7 @@ def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
     if data[0] != bitstream.MAGIC:
         found.add(f"it begins with 0x{data[0]:02x}, as no GLC file does (0x{bitstream.MAGIC:02x})", HEADER)
     if data[1] != bitstream.IMAGE_V1:
-        video = data[:2] == bytes([bitstream.MAGIC, bitstream.VIDEO_V1])
-        kind = "a video" if video else "unknown here; a newer glc-toolkit may read it"
+        kind = "unknown here; a newer glc-toolkit may read it"
         found.add(f"its kind and version, 0x{data[1]:02x}, are {kind}", HEADER)
     stored, computed = int.from_bytes(data[2:4], "big"), bitstream.crc16(data[:2] + data[4:])
     found.header = {
@@ -114,6 +117,40 @@ def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
         found.add(f"it claims an empty picture, {width} x {height}", HEADER)
     known = data[:2] == bytes([bitstream.MAGIC, bitstream.IMAGE_V1]) or stored != computed
     return bitstream.ImageStream(data[4:7], data[7], width, height, data[at:]) if known and width and height else None
+
+
+def read_video(data: bytes, found: Diagnosis) -> None:
+    """The header of a video, which frames are sound, and what the others suffer from."""
+    try:
+        header, at = videostream.parse_header(data)
+    except BitstreamError as error:
+        return found.add(str(error), HEADER)
+    found.header = {
+        "fingerprint": header.fingerprint.hex(),
+        "quality_code": header.quality_code,
+        "width": header.width,
+        "height": header.height,
+        "intra_period": header.intra_period,
+        "fps": float(header.fps),
+        "bytes": at,
+    }
+    found.sections = {"I frames": 0, "P frames": 0}
+    runs: list[list[int]] = []
+    for item in videostream.records(data, at):
+        if isinstance(item, videostream.Damage):
+            goes_on = "the file ends there" if item.resumes is None else f"it goes on at frame {item.resumes}"
+            found.add(f"{item.reason} (byte {item.offset}); {goes_on}", f"frame {item.number}")
+            continue
+        found.sections["I frames" if item.intra else "P frames"] += item.size
+        if runs and runs[-1][1] == item.number - 1:
+            runs[-1][1] = item.number
+        else:
+            runs.append([item.number, item.number])
+    found.shows = ", ".join(f"frames {first} to {last}" for first, last in runs) or "nothing"
+    try:
+        zoo.by_fingerprint(header.fingerprint)
+    except (BitstreamError, ModelFileError) as error:
+        found.add(str(error), HEADER)
 
 
 def reader(stream: bitstream.ImageStream, model: GLCImage | None, found: Diagnosis) -> GLCImage | None:

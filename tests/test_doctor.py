@@ -1,12 +1,13 @@
 """What the doctor finds in files that were damaged in known ways."""
 
 import json
+from fractions import Fraction
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from glc_toolkit import api, bitstream
+from glc_toolkit import api, bitstream, videostream
 from glc_toolkit.cli import cli
 from glc_toolkit.doctor import diagnose
 from tests.make_golden import DATA
@@ -40,7 +41,7 @@ FAULTS = {
     "nothing": (lambda d: b"", "0 bytes are fewer", "header", "nothing"),
     "another file": (lambda d: b"\x89PNG\r\n\x1a\n" + bytes(50), "begins with 0x89", "header", "nothing"),
     "another version": (lambda d: forged(changed(d, 1, 9)), "0x09, are unknown here", "header", "nothing"),
-    "a video": (lambda d: changed(d, 1, 2), "0x02, are a video", "header", "nothing"),
+    "a video": (lambda d: changed(d, 1, 2), "the header of the video is damaged", "header", "nothing"),
     "another model": (lambda d: forged(changed(d, 4, d[4] ^ 1)), "was written with a model of", "header", "nothing"),
     "an endless size": (lambda d: forged(d[:8] + b"\xff" * 9), "no end", "header", "nothing"),
     "no size": (lambda d: forged(changed(d, 8, 0, 5)), "empty picture", "header", "nothing"),
@@ -95,3 +96,19 @@ def test_the_command(tmp_path, data, model):
     assert Image.open(out).size == (facts["header"]["width"], facts["header"]["height"])
     assert "first bad section: y pass" in run(cli, ["doctor", str(cut)]).output
     assert run(cli, ["doctor", str(cut), "--preview", str(cut)]).exit_code == 2
+
+
+def test_frames_of_a_video(tiny_video_folder, noise, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLC_ZOO", str(tiny_video_folder.parent))
+    data = b"".join(api.encode_video([noise] * 10, model="tiny-video"))
+    sound, _ = diagnose(data)
+    assert sound.problems == [] and sound.shows == "frames 0 to 9"
+    bad = bytearray(data)
+    record = list(videostream.records(data, videostream.parse_header(data)[1]))[2]
+    bad[record.offset + 5] ^= 1
+    found, _ = diagnose(bytes(bad[:-3]))
+    assert found.first_bad == "frame 2" and found.shows == "frames 0 to 1, frames 4 to 9"
+    assert "frame 2 is damaged" in found.problems[0] and "goes on at frame 4" in found.problems[0]
+    assert len(found.problems) == 2  # and the end is not whole
+    foreign = videostream.VideoHeader(b"???", 0, 8, 8, 4, Fraction(25)).to_bytes() + videostream.end(0)
+    assert "no known model" in diagnose(foreign)[0].problems[0]
