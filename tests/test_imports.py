@@ -19,7 +19,7 @@ LAYERS = [
     {"models"},
     {"weights"},
     {"zoo"},
-    {"api", "official"},
+    {"api", "official", "onnx"},
     {"evaluation", "training", "conformance", "kit"},
     {"bulk", "doctor"},
     {"cli"},

@@ -53,7 +53,7 @@ def new(name: str, kinds: tuple[str, ...], licence: str, author: str | None, pla
         "package": package,
         "component": component,
         "kinds": ", ".join(kinds),
-        "list": ", ".join(f'"{kind}"' for kind in kinds),
+        "list": "\n".join(f'    "{kind}",' for kind in kinds),
         "table": "\n".join(
             f"| {kind} `{component}` | `{package}/{kind}.py` | {USE[kind].format(component)} |" for kind in kinds
         ),

@@ -47,8 +47,8 @@ def test_only_pictures_are_found(tmp_path):
 
 def test_the_peak_of_memory_is_seen():
     with memory.peak() as grown:
-        torch.ones(2**24)  # 64 MiB, freed at once
+        torch.ones(2**27)  # 512 MiB, freed at once: more than what earlier tests may have left free
     if memory.RESET.exists():
-        assert 60 < grown["megabytes"] < 200
+        assert 256 < grown["megabytes"] < 1024
     else:
         assert math.isnan(grown["megabytes"])
