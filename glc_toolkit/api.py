@@ -15,7 +15,6 @@ from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError
 
 DEFAULT_MODEL = "glc-image-0.03"
-DEFAULT_VIDEO_MODEL = "glc-video-0.01"
 
 
 def encode(
@@ -103,8 +102,8 @@ def decode(
 
 def encode_video(
     frames: Iterable[io.Picture],
+    model: str | GLCVideo,
     fps: Fraction | float = 25,
-    model: str | GLCVideo = DEFAULT_VIDEO_MODEL,
     quality: float | None = None,
     intra_period: int | None = None,
     colour: int = 2,
@@ -117,8 +116,8 @@ def encode_video(
 
     Args:
         frames: anything :func:`glc_toolkit.io.to_tensor` takes, all of one size.
-        fps: frames a second.
         model: what :func:`glc_toolkit.zoo.load` takes, or a loaded model.
+        fps: frames a second.
         quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
         intra_period: frames from one that can be decoded by itself to the next; ``None`` is the model's.
         colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.

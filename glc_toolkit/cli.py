@@ -84,7 +84,7 @@ def cli():
 @click.option(
     "-m",
     "--model",
-    help="Zoo name, folder or hf://owner/name. Default: glc-image-0.03, of a video glc-video-0.01.",
+    help="Zoo name, folder or hf://owner/name. Default: glc-image-0.03; a video needs one.",
 )
 @click.option("-q", "--quality", type=float, help="Level, 0 the smallest file; fractions lie in between.")
 @click.option(
@@ -114,7 +114,9 @@ def encode(
         raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
     if not video and (start or frames or intra_period):
         raise Misuse("--start, --frames and --intra-period are for videos")
-    loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL), precision=precision)
+    if video and model is None:
+        raise Misuse("no video model comes with this version: give one with -m")
+    loaded = zoo.load(model or api.DEFAULT_MODEL, precision=precision)
     _check_quality(loaded, quality)
     if video:
         facts = _encode_video(source, target, loaded, quality, start, frames, intra_period, max_pixels)
@@ -153,7 +155,7 @@ def _encode_video(source, target, model, quality, start, frames, intra_period, m
         total = min(frames or math.inf, max(clip.frames - start, 0) or math.inf)
         task = bar.add_task("encode", total=None if total == math.inf else total)
         chosen = islice(decoded, start, None if frames is None else start + frames)
-        chunks = api.encode_video(chosen, clip.fps, model, quality, intra_period, clip.colour, max_pixels)
+        chunks = api.encode_video(chosen, model, clip.fps, quality, intra_period, clip.colour, max_pixels)
         with open(partial, "wb") as file:
             try:
                 for count, chunk in enumerate(chunks):  # the first is the header

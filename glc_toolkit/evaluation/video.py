@@ -71,7 +71,7 @@ def nearest(frames: list[np.ndarray], codec: str, fps: Fraction, size: int) -> t
 def glc(frames: list[np.ndarray], model: api.GLCVideo, fps: Fraction, quality: float | None) -> dict:
     """``data``, ``decoded`` and the seconds both took."""
     started = time.perf_counter()
-    data = b"".join(api.encode_video(frames, fps, model, quality))
+    data = b"".join(api.encode_video(frames, model, fps, quality))
     encoded = time.perf_counter()
     decoded = [np.asarray(picture) for picture in api.decode_video(data, model)]
     seconds = {"encode_seconds": encoded - started, "decode_seconds": time.perf_counter() - encoded}
