@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
-from glc_toolkit.components.hypers.base import HyperModule
+from glc_toolkit.components.hypers.base import SpatialHyper
 from glc_toolkit.components.layers import conv1x1
 
 
-class Hyper(HyperModule):
+class Hyper(SpatialHyper):
     """y -> z -> signs -> params.
 
     Args:
@@ -43,20 +43,23 @@ class Hyper(HyperModule):
             signs = torch.tanh(z) + (signs - torch.tanh(z)).detach()
         return {
             "likelihoods": {"z": self.entropy_model(indices)},
-            "params": self._params(signs),
+            "params": self.h_s(self.widen(signs.to(self.dtype))),
             "loss": z.new_zeros(()),
             "indices": indices,
         }
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
-        indices = (self.narrow(self.h_a(y)) > 0).long()
+        indices = self.symbols(y)
         self.entropy_model.put(encoder, indices.reshape(-1), self.entropy_model.rows(indices).reshape(-1))
-        return self._params(2.0 * indices - 1)
+        return self.params(indices)
 
     def decode(self, decoder: Decoder, shape: tuple[int, int]) -> Tensor:
         rows = self.entropy_model.rows(torch.empty(1, self.bits, *shape, device=self.device))
         indices = self.entropy_model.get(decoder, rows.reshape(-1)).reshape(rows.shape)
-        return self._params(2.0 * indices - 1)
+        return self.params(indices)
 
-    def _params(self, signs: Tensor) -> Tensor:
-        return self.h_s(self.widen(signs.to(self.dtype)))
+    def symbols(self, y: Tensor) -> Tensor:
+        return (self.narrow(self.h_a(y)) > 0).long()
+
+    def params(self, symbols: Tensor) -> Tensor:
+        return self.h_s(self.widen((2 * symbols - 1).to(self.dtype)))

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
-from glc_toolkit.components.hypers.base import HyperModule
+from glc_toolkit.components.hypers.base import SpatialHyper
 from glc_toolkit.components.layers import conv1x1, round_ste
 
 
-class FSQHyper(HyperModule):
+class FSQHyper(SpatialHyper):
     """y -> z -> a few channels, each rounded to one of its levels -> params. There is no codebook to learn or collapse.
 
     Args:
@@ -38,24 +38,27 @@ class FSQHyper(HyperModule):
         indices = z_hat.detach().long()
         return {
             "likelihoods": {"z": self.entropy_model(indices)},
-            "params": self._params(z_hat),
+            "params": self.params(z_hat),
             "loss": z_hat.new_zeros(()),
             "indices": indices,
         }
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
-        indices = self._quantize(y).long()
+        indices = self.symbols(y)
         self.entropy_model.put(encoder, indices.reshape(-1), self.entropy_model.rows(indices).reshape(-1))
-        return self._params(indices)
+        return self.params(indices)
 
     def decode(self, decoder: Decoder, shape: tuple[int, int]) -> Tensor:
         rows = self.entropy_model.rows(torch.empty(1, self.last.numel(), *shape, device=self.device))
-        return self._params(self.entropy_model.get(decoder, rows.reshape(-1)).reshape(rows.shape))
+        return self.params(self.entropy_model.get(decoder, rows.reshape(-1)).reshape(rows.shape))
+
+    def symbols(self, y: Tensor) -> Tensor:
+        return self._quantize(y).long()
 
     def _quantize(self, y: Tensor) -> Tensor:
         """Integers of z from 0 to the last level of each channel, with a straight-through gradient."""
         return round_ste(torch.sigmoid(self.narrow(self.h_a(y))) * self.last)
 
-    def _params(self, z_hat: Tensor) -> Tensor:
+    def params(self, symbols: Tensor) -> Tensor:
         """Elementwise up to the first convolution, so the same bits everywhere."""
-        return self.h_s(self.widen(2 * z_hat.to(self.dtype) / self.last - 1))
+        return self.h_s(self.widen(2 * symbols.to(self.dtype) / self.last - 1))
