@@ -12,6 +12,7 @@ from PIL import Image
 from glc_toolkit import bitstream, io, videostream, zoo
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
+from glc_toolkit.refine import refine
 from glc_toolkit.types import BitstreamError
 
 DEFAULT_MODEL = "glc-image-0.03"
@@ -23,6 +24,7 @@ def encode(
     quality: float | None = None,
     target_bpp: float | None = None,
     max_bytes: int | None = None,
+    effort: int = 0,
     max_pixels: int | None = None,
     precision: str = "float32",
     progress: Callable[[float], object] = lambda share: None,
@@ -35,42 +37,57 @@ def encode(
         quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
         target_bpp: instead of ``quality``: the best quality whose file has at most so many bits a pixel.
         max_bytes: likewise, in bytes of the whole file.
+        effort: steps of :func:`glc_toolkit.refine.refine`, for a better picture of about the same size; 30 to 100 are
+            useful, and each takes longer than a whole encoding without.
         max_pixels: refuse pictures that have more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
         precision: of a model given by name, see :meth:`GLCImage.set_precision`.
-        progress: called with the share done, in (0, 1], as the search for a budget goes on.
+        progress: called with the share done, in (0, 1], as the search for a budget or the effort goes on.
 
-    Raises ``ValueError`` for a picture, quality or budget that cannot be.
+    Raises ``ValueError`` for a picture, quality, budget or effort that cannot be.
     """
     if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
         raise ValueError("give one of quality, target_bpp and max_bytes, not several")
     for name, value in (("target_bpp", target_bpp), ("max_bytes", max_bytes)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} has to be a positive number, not {value}")
+    if effort < 0:
+        raise ValueError(f"effort has to be a number of steps, not {effort}")
     model = _loaded(model, GLCImage, precision)
     code = model.quality_code(quality)
     x = io.to_tensor(image, max_pixels, model.downsampling_factor).to(_device(model))
     height, width = x.shape[-2:]
-    l = model.analysis(x)
     fingerprint = model.fingerprint()
+    budget = max_bytes if target_bpp is None else target_bpp * width * height / 8
 
-    def file(code: int) -> bytes:
+    def file(l: torch.Tensor, code: int) -> bytes:
         payload = model.encode_payload(l, code)
         return bitstream.ImageStream(fingerprint, code, width, height, payload).to_bytes()
 
-    budget = max_bytes if target_bpp is None else target_bpp * width * height / 8
+    def search(l: torch.Tensor) -> tuple[int, bytes]:
+        """The highest quality within the budget, or else the lowest, and its file."""
+        codes = range(model.quality_code(model.levels - 1) + 1)
+        tried: dict[int, bytes] = {}
+
+        def size(code: int) -> int:
+            tried[code] = file(l, code)
+            if not effort:
+                progress(len(tried) / len(codes).bit_length())
+            return len(tried[code])
+
+        code = bisect_right(codes, budget, key=size)
+        return max(code - 1, 0), tried[max(code - 1, 0)]
+
+    l = model.analysis(x)
+    if budget is not None:
+        code, data = search(l)
+        if len(data) > budget:
+            raise ValueError(f"the lowest quality already takes {len(data)} bytes, over the budget of {int(budget)}")
+    if effort:
+        l = refine(model, x, model.quality_of(code), effort, progress)
     if budget is None:
-        return file(code)
-    codes = range(model.quality_code(model.levels - 1) + 1)
-    tried: dict[int, bytes] = {}
-
-    def size(code: int) -> int:
-        tried[code] = file(code)
-        progress(len(tried) / len(codes).bit_length())
-        return len(tried[code])
-
-    if size(0) > budget:
-        raise ValueError(f"the lowest quality already takes {len(tried[0])} bytes, over the budget of {int(budget)}")
-    return tried[bisect_right(codes, budget, lo=1, key=size) - 1]
+        return file(l, code)
+    _, refined = search(l) if effort else (code, data)
+    return refined if len(refined) <= budget else data
 
 
 def decode(

@@ -94,6 +94,13 @@ def cli():
     help="The best quality within so many bits a pixel (pictures).",
 )
 @click.option("--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes (pictures).")
+@click.option(
+    "--effort",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Steps of descent for a better picture in as many bytes: 30 to 100, about a second each a megapixel.",
+)
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")
 @click.option("--intra-period", type=click.IntRange(1), help="Frames from one intra frame of a video to the next.")
@@ -101,7 +108,19 @@ def cli():
 @precision_option
 @as_json
 def encode(
-    source, target, model, quality, target_bpp, max_bytes, start, frames, intra_period, max_pixels, precision, as_json
+    source,
+    target,
+    model,
+    quality,
+    target_bpp,
+    max_bytes,
+    effort,
+    start,
+    frames,
+    intra_period,
+    max_pixels,
+    precision,
+    as_json,
 ):
     """Compress the picture or video SOURCE to the GLC file TARGET."""
     if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
@@ -110,8 +129,8 @@ def encode(
     from glc_toolkit import api, clips, io, zoo
 
     video = source.suffix.lower() in clips.SUFFIXES
-    if video and (target_bpp or max_bytes):
-        raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
+    if video and (target_bpp or max_bytes or effort):
+        raise Misuse("--target-bpp, --max-bytes and --effort are for pictures; give a video a --quality")
     if not video and (start or frames or intra_period):
         raise Misuse("--start, --frames and --intra-period are for videos")
     if video and model is None:
@@ -123,13 +142,15 @@ def encode(
         text = f"{target}: {facts['frames']} frames, {facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp"
         return _show(facts, as_json, text)
     with _bar() as bar:
-        task = bar.add_task("search", total=1.0, visible=target_bpp is not None or max_bytes is not None)
+        slow = bool(effort or target_bpp or max_bytes)
+        task = bar.add_task("descend" if effort else "search", total=1.0, visible=slow)
         data = api.encode(
             source,
             model=loaded,
             quality=quality,
             target_bpp=target_bpp,
             max_bytes=max_bytes,
+            effort=effort,
             max_pixels=max_pixels,
             progress=lambda share: bar.update(task, completed=share),
         )
@@ -273,10 +294,11 @@ def doctor(source, model, preview, max_pixels, as_json):
 )
 @click.option("--match-bpp", help="Instead of settings: sizes to come nearest to, with commas between.")
 @click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex dists.")
+@click.option("--effort", type=click.IntRange(0), default=0, help="Of GLC models, as in encode.")
 @click.option("--protocol", help="Refuse other pictures than those of this protocol, glc-kodak-v1 say.")
 @click.option("-o", "--out", type=ANY, help="Folder of the results; a run that was cut off goes on there.")
 @as_json
-def eval_(folder, codecs, quality, match_bpp, metrics, protocol, out, as_json):
+def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, as_json):
     """Real bytes and quality of codecs on a folder of pictures."""
     from glc_toolkit.evaluation import evaluate as e
     from glc_toolkit.evaluation import patches
@@ -290,7 +312,7 @@ def eval_(folder, codecs, quality, match_bpp, metrics, protocol, out, as_json):
         targets = [float(size) for size in match_bpp.split(",")] if match_bpp else []
         if not all(0 < size < math.inf for size in targets):
             raise ValueError(f"--match-bpp takes sizes above 0, not {match_bpp}")
-        chosen = [named(codec, ",".join(f"{level:g}" for level in quality)) for codec in codecs]
+        chosen = [named(codec, ",".join(f"{level:g}" for level in quality), effort) for codec in codecs]
     except ValueError as error:
         if type(error).__module__.startswith("glc_toolkit."):
             raise

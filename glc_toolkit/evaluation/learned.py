@@ -24,24 +24,25 @@ class GLC:
 
     model: torch.nn.Module
     quality: float
+    effort: int = 0
 
     def encode(self, picture: Image.Image) -> bytes:
-        return api.encode(picture, model=self.model, quality=self.quality)
+        return api.encode(picture, model=self.model, quality=self.quality, effort=self.effort)
 
     def decode(self, data: bytes) -> Image.Image:
         return api.decode(data, model=self.model)
 
 
-def glc_family(name: str) -> Family:
-    """A model that :func:`glc_toolkit.zoo.load` takes."""
+def glc_family(name: str, effort: int = 0) -> Family:
+    """A model that :func:`glc_toolkit.zoo.load` takes, its encoder at ``effort``."""
     model = zoo.load(name)
     codes = range(model.quality_code(model.levels - 1) + 1)
     return Family(
-        Path(name).name,
+        Path(name).name + (f"-effort{effort}" if effort else ""),
         f"fingerprint {model.fingerprint().hex()[:16]}",
         [model.quality_of(code) for code in codes],
         range(model.levels),
-        lambda quality: GLC(model, float(quality)),
+        lambda quality: GLC(model, float(quality), effort),
     )
 
 

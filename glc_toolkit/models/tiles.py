@@ -35,10 +35,10 @@ def tiled(half: Callable[[Tensor], Tensor], t: Tensor, cell_in: int, cell_out: i
     return out
 
 
-def spans(length: int) -> list[tuple[int, int]]:
+def spans(length: int, side: int = SIDE, overlap: int = OVERLAP) -> list[tuple[int, int]]:
     """Start and end of the tiles along a side of so many latents."""
-    starts = range(0, max(length - OVERLAP, 1), SIDE - OVERLAP)
-    return [(start, min(start + SIDE, length)) for start in starts]
+    starts = range(0, max(length - overlap, 1), side - overlap)
+    return [(start, min(start + side, length)) for start in starts]
 
 
 def share(start: int, end: int, length: int, cell: int) -> Tensor:

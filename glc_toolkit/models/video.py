@@ -122,13 +122,15 @@ class GLCVideo(GLCModel):
         ]
         return {"x_hat": pictures if self.training else [x_hat.clamp(0, 1) for x_hat in pictures], **out}
 
-    def code_latents(self, latents: list[Tensor], quality: Tensor) -> dict:
-        """The part of :meth:`forward` between the two halves of the backbones."""
+    def code_latents(self, latents: list[Tensor], quality: Tensor, chain: int | None = None) -> dict:
+        """The part of :meth:`forward` between the two halves of the backbones. Gradients go back through ``chain``
+        frames; without a limit they grow like the errors they are of."""
         outs = [self.image.code_latent(latents[0], self.image_quality(quality))]
         reference = Reference(outs[0]["l_hat"], 0)
         for l in latents[1:]:
             outs.append(self.code_inter(l, reference, quality))
-            reference = Reference(outs[-1]["l_hat"], reference.age + 1)
+            l_hat, age = outs[-1]["l_hat"], reference.age + 1
+            reference = Reference(l_hat.detach() if chain and age % chain == 0 else l_hat, age)
         keys = ("l", "l_hat", "y_hat", "likelihoods", "hyper_loss", "indices")
         return {**{key: [out[key] for out in outs] for key in keys}, "quality": quality}
 

@@ -53,6 +53,7 @@ class StageModule(nn.Module):
         self.model = model
         self.objective = "clip" if isinstance(model, GLCVideo) else stage.objective
         self.pixels = stage.objective == "joint"
+        self.chain = stage.chain
         self.losses = nn.ModuleDict(
             {
                 name: registry.build("loss", {"name": name, "args": term.args})
@@ -109,7 +110,7 @@ class StageModule(nn.Module):
         frames = x.unbind(1)
         with torch.no_grad():
             latents = [self.model.image.analysis(frames[0]), *map(self.model.analysis, frames[1:])]
-        out = self.model.code_latents(latents, quality)
+        out = self.model.code_latents(latents, quality, self.chain)
         later = {key: torch.cat(out[key][1:]) for key in ("l", "l_hat", "indices")}
         later["likelihoods"] = {
             key: torch.cat([likelihoods[key] for likelihoods in out["likelihoods"][1:]]) for key in ("y", "z")
@@ -222,8 +223,6 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
         model.load_state_dict(average.module.state_dict())  # a stage starts from the average of the one before
 
     module = StageModule(model, stage).train().to(memory_format=torch.channels_last)
-    still(model)
-    still(average.module)
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = create_optimizer_v2(weights, stage.optimizer.name, stage.lr, **stage.optimizer.args)
     modules, optimizers = {"model": model, "average": average, "losses": module.losses}, {"optimizer": optimizer}
@@ -238,6 +237,8 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
         gan.mark_forward_method("discriminator_loss")
     if facts["step"]:  # after the engine has put everything on its device
         load_state(state, modules, optimizers)
+    still(model)  # after loading, which puts every part in the mode of the whole
+    still(average.module)
 
     loader = batches(fabric, stage, data.samples(stage, model, recipe.seed + facts["stage"]), facts)
     window = Window()

@@ -48,6 +48,7 @@ class Stage(Strict):
     batch: int = Field(16, gt=0)
     crop: int = Field(128, gt=0)
     frames: int = Field(3, gt=1)  #: of a clip, the first an intra frame, for a video model
+    chain: int | None = Field(None, gt=0)  #: frames that gradients go back through; all of them where it does not say
     lr: float = Field(2e-4, gt=0)
     optimizer: Optimizer = Optimizer()
     warmup: int = 200

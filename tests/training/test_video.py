@@ -8,6 +8,7 @@ from PIL import Image
 from glc_toolkit import clips, zoo
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models import GLCVideo
+from glc_toolkit.training import loop
 from glc_toolkit.training.data import ClipCrops, decode_clip, find_clips
 from glc_toolkit.training.loop import train
 from glc_toolkit.training.recipe import Recipe
@@ -61,6 +62,36 @@ def test_the_frames_of_a_clip_are_what_the_losses_see(recipe, tmp_path):
     moved = {k.split(".")[0] for k, v in after.items() if k in before and not torch.equal(v, before[k])}
     assert {"temporal", "transform", "hyper", "context"} <= moved
     assert "image" not in moved
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(recipe, tmp_path, monkeypatch):
+    whole = train(Recipe.model_validate(recipe), tmp_path / "whole").state_dict()
+    save = loop.save_state
+
+    def save_and_stop(*args):
+        save(*args)
+        if args[-1]["step"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "save_state", save_and_stop)
+        train(Recipe.model_validate(recipe), tmp_path / "two", save_every=0)
+    resumed = train(Recipe.model_validate(recipe), tmp_path / "two").state_dict()
+    for key, value in whole.items():
+        torch.testing.assert_close(resumed[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_gradients_go_back_through_so_many_frames(tiny_video_folder):
+    model = zoo.load(tiny_video_folder).train()
+    l = torch.randn(1, model.backbone.latent_channels, 4, 4).requires_grad_()
+    quality = model.qualities(0.0, 1, l.device)
+
+    def felt(chain):
+        """Whether the last of four frames moves with the first."""
+        out = model.code_latents([l, *[l.detach()] * 3], quality, chain)
+        return torch.autograd.grad(out["l_hat"][-1].sum(), l, allow_unused=True)[0] is not None
+
+    assert felt(None) and felt(3) and not felt(1) and not felt(2)
 
 
 def test_crops_are_of_consecutive_frames_and_depend_on_their_number_alone(folder, tmp_path):

@@ -1,0 +1,110 @@
+"""Encoding with more effort: gradient descent on the latent of one picture, for the decoder as it is.
+
+A trained encoder gives what is good for pictures on average. The latent of this one can be made better for the same
+decoder and the same number of bits (Campos et al., CVPRW 2019; Yang et al., NeurIPS 2020): the stream gets no new
+element, and decoding costs what it did.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from glc_toolkit import registry
+from glc_toolkit.components.losses.rate import bpp_estimate
+from glc_toolkit.models import GLCImage
+from glc_toolkit.models.base import has_bf16
+from glc_toolkit.models.tiles import spans
+
+LEARNING_RATE = 0.04  # of Adam, in standard deviations of the latent
+SIDE, OVERLAP = 64, 8  # of the windows that distortion is measured in, in latents: what keeps memory within bounds
+DISTS_SIDE = 16  # VGG16 costs more than all else: each step looks at a random part of each window
+
+
+class Distortion(nn.Module):
+    """3 L1 + LPIPS-Alex + 2 DISTS, what glc-image-0.03 was trained on; the last on a part of the picture."""
+
+    def __init__(self, network: GLCImage, x: Tensor):
+        super().__init__()
+        self.synthesis = network.backbone.synthesis
+        self.cell = network.backbone.downsampling
+        self.x = x
+        self.random = torch.Generator().manual_seed(0)
+        self.lpips = registry.build("metric", {"name": "lpips-alex"}).to(x.device)
+        self.dists = registry.build("metric", {"name": "dists"}).to(x.device)
+
+    def forward(self, l_hat: Tensor) -> tuple[float, Tensor]:
+        """-> the distortion of the picture that ``l_hat`` gives, and its gradient with respect to ``l_hat``."""
+        l_hat = l_hat.detach().requires_grad_()
+        height, width = l_hat.shape[-2:]
+        total = 0.0
+        for top, bottom in spans(height, SIDE, OVERLAP):
+            for left, right in spans(width, SIDE, OVERLAP):
+                x = self.cut(self.x, top, bottom, left, right)
+                with torch.autocast(x.device.type, torch.bfloat16, enabled=has_bf16(x.device)):
+                    x_hat = self.synthesis(l_hat[..., top:bottom, left:right]).float().clamp(0, 1)
+                    loss = self.of_window(x_hat, x) * x.numel() / self.x.numel()
+                loss.backward()
+                total += loss.item()
+        assert l_hat.grad is not None
+        return total, l_hat.grad
+
+    def of_window(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        top, left = (self.place(side // self.cell) for side in x.shape[-2:])
+        part, part_hat = (self.cut(t, top, top + DISTS_SIDE, left, left + DISTS_SIDE) for t in (x, x_hat))
+        return 3 * (x_hat - x).abs().mean() + self.lpips(x_hat, x).mean() + 2 * self.dists(part_hat, part).mean()
+
+    def place(self, length: int) -> int:
+        return int(torch.randint(max(length - DISTS_SIDE, 0) + 1, (), generator=self.random))
+
+    def cut(self, x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+        return x[..., top * self.cell : bottom * self.cell, left * self.cell : right * self.cell]
+
+
+def refine(
+    model: GLCImage,
+    x: Tensor,
+    quality: float,
+    steps: int,
+    progress: Callable[[float], object] = lambda share: None,
+) -> Tensor:
+    """The latent of ``x`` (1, 3, H, W) in [0, 1], made better in ``steps`` of gradient descent.
+
+    Lambda is steered so that the rate at ``quality`` stays what it was. Returns (1, C, h, w), what
+    :meth:`GLCImage.encode_payload` takes.
+    """
+    network = differentiable(model)
+    qualities = network.qualities(quality, 1, x.device)
+    x = model.pad(x)
+    distortion = Distortion(network, x)
+    l = model.analysis(x).float().requires_grad_()
+    rate_of_step = LEARNING_RATE * float(l.detach().std())
+    optimizer = torch.optim.Adam([l], betas=(0.9, 0.99))
+    budget, lmbda = 0.0, 12.0
+    for step in range(steps):
+        y = network.transform.analysis(l, qualities)
+        with torch.no_grad():  # z follows y, but is not descended on
+            hyper = network.hyper(y)
+        y_hat, likelihoods = network.estimate(y, hyper["params"])
+        rate = bpp_estimate({"y": likelihoods, **hyper["likelihoods"]}, x.shape[-2] * x.shape[-1])
+        l_hat = network.transform.synthesis(y_hat, qualities)
+        _, slope = distortion(l_hat)
+        optimizer.zero_grad()
+        (lmbda * rate + (l_hat * slope).sum()).backward()
+        for group in optimizer.param_groups:
+            group["lr"] = rate_of_step * (1 - step / steps) * min(1, (step + 1) / 5)
+        optimizer.step()
+        budget = budget or rate.item()
+        lmbda *= 1 + 0.5 * max(-0.3, min(rate.item() / budget - 1, 0.3))
+        progress((step + 1) / steps)
+    return l.detach()
+
+
+def differentiable(model: GLCImage) -> GLCImage:
+    """A copy in float32 whose symbols pass gradients on; its hyper module and backbone stay as in use."""
+    network = copy.deepcopy(model).float().requires_grad_(False)
+    network.training = True
+    for part in (network.transform, network.context, network.entropy_model):
+        part.train()
+    return network
