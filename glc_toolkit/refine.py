@@ -17,7 +17,7 @@ from glc_toolkit.models import GLCImage
 from glc_toolkit.models.base import has_bf16
 from glc_toolkit.models.tiles import spans
 
-LEARNING_RATE = 0.04  # of Adam, in standard deviations of the latent
+LEARNING_RATE = 0.03  # of Adam, in standard deviations of the latent
 SIDE, OVERLAP = 64, 8  # of the windows that distortion is measured in, in latents: what keeps memory within bounds
 DISTS_SIDE = 16  # VGG16 costs more than all else: each step looks at a random part of each window
 

@@ -177,8 +177,20 @@ class Hub(BaseHTTPRequestHandler):
                 {"id": found[1], "sha": sha, "siblings": siblings, "private": repository["private"]}, body
             )
         if found[3] in files:
-            return self.answer(files[found[3]], body, {"X-Repo-Commit": sha, "ETag": f'"{sha}-{found[3]}"'})
+            return self.file(found[3], files[found[3]], body, {"X-Repo-Commit": sha, "ETag": f'"{sha}-{found[3]}"'})
         self.refuse(404, "EntryNotFound")
+
+    def file(self, name, data, body, headers):
+        """From the byte on that is asked for; ``cuts`` has the byte at which the line breaks, once."""
+        asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked else 0
+        if asked:
+            self.server.asked.append(self.headers["Range"])
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        end = self.server.cuts.pop(name, len(data)) if body else len(data)
+        self.answer(data[start:], body and end == len(data), headers, 206 if asked else 200)
+        if end < len(data):
+            self.wfile.write(data[start:end])
 
     def do_POST(self):
         data = self.rfile.read(int(self.headers["Content-Length"]))
@@ -279,7 +291,7 @@ def hub(tmp_path_factory):
     """A stand-in of the hub, and a function that has another process, in which the hub's library knows it from the
     start, do something: ``load``, push a ``loaded`` model, or a command of ``glc zoo``."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.repositories, server.objects, server.asked = {}, {}, []
+    server.repositories, server.objects, server.asked, server.cuts = {}, {}, [], {}
     server.home = tmp_path_factory.mktemp("hub")  # where the other process keeps what it fetched
     threading.Thread(target=server.serve_forever, daemon=True).start()
     environment = {
@@ -358,6 +370,16 @@ def test_what_cannot_be_pushed_is_one_line_and_nothing_is_sent(hub, folder):
     said = ask("push", folder, "owner/broken", "--license", "mit", token="read write")
     assert said.startswith("1 ") and "sha256 is not that" in said and not server.asked
     assert set(server.repositories) == before | {"owner/hidden"}
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(hub, model):
+    server, ask = hub
+    files = {p.name: p.read_bytes() for p in (ROOT / "zoo" / "glc-image-0.03").iterdir()}
+    server.repositories["owner/large"] = {"private": False, "commits": [files]}
+    server.cuts[zoo.WEIGHTS] = 15 * 2**20
+    assert ask("load", "hf://owner/large") == model.fingerprint().hex()
+    (begun,) = (int(asked[6:-1]) for asked in server.asked if asked.startswith("bytes="))
+    assert 0 < begun <= 15 * 2**20
 
 
 def test_a_model_from_the_hub_is_cached_and_then_needs_no_network(hub, tiny_folder, tiny_model):

@@ -53,7 +53,7 @@ class StageModule(nn.Module):
         self.model = model
         self.objective = "clip" if isinstance(model, GLCVideo) else stage.objective
         self.pixels = stage.objective == "joint"
-        self.chain = stage.chain
+        self.every = stage.every
         self.losses = nn.ModuleDict(
             {
                 name: registry.build("loss", {"name": name, "args": term.args})
@@ -75,7 +75,8 @@ class StageModule(nn.Module):
             if stage.checkpointing and type(block).__name__.endswith("Block"):
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
-    def forward(self, x: Tensor, quality: Tensor) -> tuple[dict, dict[str, Tensor]]:
+    def forward(self, x: Tensor, quality: Tensor, step: int) -> tuple[dict, dict[str, Tensor]]:
+        self.step = step
         out = {"x": x, **getattr(self, self.objective)(x, quality)}
         return out, {name: loss(out) for name, loss in self.losses.items()}
 
@@ -110,19 +111,19 @@ class StageModule(nn.Module):
         frames = x.unbind(1)
         with torch.no_grad():
             latents = [self.model.image.analysis(frames[0]), *map(self.model.analysis, frames[1:])]
-        out = self.model.code_latents(latents, quality, self.chain)
-        later = {key: torch.cat(out[key][1:]) for key in ("l", "l_hat", "indices")}
-        later["likelihoods"] = {
-            key: torch.cat([likelihoods[key] for likelihoods in out["likelihoods"][1:]]) for key in ("y", "z")
-        }
-        later |= {"hyper_loss": sum(out["hyper_loss"][1:]) / (len(frames) - 1), "x": torch.cat(frames[1:])}
-        later["quality"] = quality.repeat(len(frames) - 1)
+        learned = [i for i in range(1, len(frames)) if self.every is None or (i + self.step) % self.every == 0]
+        out = self.model.code_latents(latents, quality, None if self.every is None else learned)
+        out = {key: [values[i] for i in learned] for key, values in out.items() if key != "quality"}
+        likelihoods = {key: torch.cat([p[key] for p in out["likelihoods"]]) for key in ("y", "z")}
+        seen = {key: torch.cat(out[key]) for key in ("l", "l_hat", "indices")}
+        seen |= {"likelihoods": likelihoods, "hyper_loss": sum(out["hyper_loss"]) / len(learned)}
+        seen |= {"x": torch.cat([frames[i] for i in learned]), "quality": quality.repeat(len(learned))}
         if self.pixels:
-            later["x_hat"] = self.model.backbone.synthesis(later["l_hat"])
+            seen["x_hat"] = self.model.backbone.synthesis(seen["l_hat"])
         if "code_prediction" in self.losses:
             with torch.no_grad():
-                later["codes"] = self.model.backbone.quantize(later["l"]).indices
-        return later
+                seen["codes"] = self.model.backbone.quantize(seen["l"]).indices
+        return seen
 
 
 def still(model: GLCModel) -> None:
@@ -261,7 +262,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             if stage.all_levels:
                 quality = torch.arange(model.levels, device=x.device).repeat(len(x)).float()
                 x = x.repeat_interleave(model.levels, 0)
-            out, terms = engine(x, quality)
+            out, terms = engine(x, quality, step)
             total = cast(Tensor, sum(stage.losses[name].weight * term for name, term in terms.items()))
             if gan is not None and step >= stage.gan_start:
                 for parameter in learning:

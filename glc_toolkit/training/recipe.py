@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -48,7 +48,7 @@ class Stage(Strict):
     batch: int = Field(16, gt=0)
     crop: int = Field(128, gt=0)
     frames: int = Field(3, gt=1)  #: of a clip, the first an intra frame, for a video model
-    chain: int | None = Field(None, gt=0)  #: frames that gradients go back through; all of them where it does not say
+    every: int | None = Field(None, gt=0)  #: learn from one P frame in so many, each by itself; from all together if None
     lr: float = Field(2e-4, gt=0)
     optimizer: Optimizer = Optimizer()
     warmup: int = 200
@@ -59,6 +59,12 @@ class Stage(Strict):
     checkpointing: bool = False  #: recompute activations of residual blocks in the backward pass, for less memory
     least_codes: int = 3  #: fewer codes of a codebook in use over 50 steps stop the run
     losses: dict[str, Term]
+
+    @model_validator(mode="after")
+    def _learns_from_a_frame(self) -> "Stage":
+        if self.every is not None and self.every >= self.frames:
+            raise ValueError(f"one frame in {self.every} is none of the {self.frames - 1} P frames of a clip")
+        return self
 
 
 class Recipe(Strict):
