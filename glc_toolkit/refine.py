@@ -23,7 +23,7 @@ DISTS_SIDE = 16  # VGG16 costs more than all else: each step looks at a random p
 
 
 class Distortion(nn.Module):
-    """3 L1 + LPIPS-Alex + 2 DISTS, what glc-image-0.03 was trained on; the last on a part of the picture."""
+    """3 L1 + 2 LPIPS-Alex + 2 DISTS; the last on a part of the picture."""
 
     def __init__(self, network: GLCImage, x: Tensor):
         super().__init__()
@@ -53,7 +53,8 @@ class Distortion(nn.Module):
     def of_window(self, x_hat: Tensor, x: Tensor) -> Tensor:
         top, left = (self.place(side // self.cell) for side in x.shape[-2:])
         part, part_hat = (self.cut(t, top, top + DISTS_SIDE, left, left + DISTS_SIDE) for t in (x, x_hat))
-        return 3 * (x_hat - x).abs().mean() + self.lpips(x_hat, x).mean() + 2 * self.dists(part_hat, part).mean()
+        l1 = (x_hat - x).abs().mean()
+        return 3 * l1 + 2 * self.lpips(x_hat, x).mean() + 2 * self.dists(part_hat, part).mean()
 
     def place(self, length: int) -> int:
         return int(torch.randint(max(length - DISTS_SIDE, 0) + 1, (), generator=self.random))
@@ -81,7 +82,7 @@ def refine(
     l = model.analysis(x).float().requires_grad_()
     rate_of_step = LEARNING_RATE * float(l.detach().std())
     optimizer = torch.optim.Adam([l], betas=(0.9, 0.99))
-    budget, lmbda = 0.0, 12.0
+    budget, lmbda = 0.0, 16.0
     for step in range(steps):
         y = network.transform.analysis(l, qualities)
         with torch.no_grad():  # z follows y, but is not descended on
