@@ -157,7 +157,7 @@ class ClipCrops(Dataset):
         sides = self.size / np.exp(random.uniform(*np.log(self.scales))) * np.exp(random.normal(0, 0.03, 2))
         sides = np.clip(sides, 32, short) / short  # of the window in the first and the last frame
         centre = np.array([random.uniform(sides[0] / 2, side / short - sides[0] / 2) for side in (width, height)])
-        pace = random.normal(0, 0.02, 2) * (self.frames - 1) * sides[0]
+        pace = random.normal(0, 0.01, 2) * (self.frames - 1) * sides[0]
         shares = torch.linspace(0, 1, self.frames)
         side = torch.lerp(torch.tensor(sides[0]), torch.tensor(sides[1]), shares.double())
         place = torch.from_numpy(centre) + shares[:, None] * torch.from_numpy(pace)  # (T, 2): x, y in short sides
