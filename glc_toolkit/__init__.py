@@ -10,7 +10,8 @@ from glc_toolkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from glc_toolkit import registry, zoo
-    from glc_toolkit.api import decode, encode
+    from glc_toolkit.api import decode, decode_video, encode, encode_video, info
+    from glc_toolkit.evaluation.show import show
     from glc_toolkit.types import BitstreamError, ModelFileError
 
 __version__ = "0.1.0"

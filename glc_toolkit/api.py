@@ -5,22 +5,25 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from typing import TypeVar
 
 import torch
 from PIL import Image
 
 from glc_toolkit import bitstream, io, videostream, zoo
+from glc_toolkit.bitstream import Bytes
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.refine import refine
 from glc_toolkit.types import BitstreamError
 
 DEFAULT_MODEL = "glc-image-0.03"
+Model = TypeVar("Model", bound=GLCModel)
 
 
 def encode(
     image: io.Picture,
-    model: str | GLCImage = DEFAULT_MODEL,
+    model: str | GLCModel = DEFAULT_MODEL,
     quality: float | None = None,
     target_bpp: float | None = None,
     max_bytes: int | None = None,
@@ -52,23 +55,25 @@ def encode(
             raise ValueError(f"{name} has to be a positive number, not {value}")
     if effort < 0:
         raise ValueError(f"effort has to be a number of steps, not {effort}")
-    model = _loaded(model, GLCImage, precision)
-    code = model.quality_code(quality)
-    x = io.to_tensor(image, max_pixels, model.downsampling_factor).to(_device(model))
+    codec = _loaded(model, GLCImage, precision)
+    code = codec.quality_code(quality)
+    x = io.to_tensor(image, max_pixels, codec.downsampling_factor).to(_device(codec))
     height, width = x.shape[-2:]
-    fingerprint = model.fingerprint()
-    budget = max_bytes if target_bpp is None else target_bpp * width * height / 8
+    fingerprint = codec.fingerprint()
+    budget = math.inf if max_bytes is None else max_bytes
+    if target_bpp is not None:
+        budget = target_bpp * width * height / 8
 
     def file(l: torch.Tensor, code: int) -> bytes:
-        payload = model.encode_payload(l, code)
+        payload = codec.encode_payload(l, code)
         return bitstream.ImageStream(fingerprint, code, width, height, payload).to_bytes()
 
     def search(l: torch.Tensor) -> tuple[int, bytes]:
         """The highest quality within the budget, or else the lowest, and its file."""
-        codes = range(model.quality_code(model.levels - 1) + 1)
+        codes = range(codec.quality_code(codec.levels - 1) + 1)
         tried: dict[int, bytes] = {}
 
-        def size(code: int) -> int:
+        def size(code: int) -> float:
             tried[code] = file(l, code)
             if not effort:
                 progress(len(tried) / len(codes).bit_length())
@@ -77,21 +82,21 @@ def encode(
         code = bisect_right(codes, budget, key=size)
         return max(code - 1, 0), tried[max(code - 1, 0)]
 
-    l = model.analysis(x)
-    if budget is not None:
+    l = codec.analysis(x)
+    if budget < math.inf:
         code, data = search(l)
         if len(data) > budget:
             raise ValueError(f"the lowest quality already takes {len(data)} bytes, over the budget of {int(budget)}")
     if effort:
-        l = refine(model, x, model.quality_of(code), effort, progress)
-    if budget is None:
+        l = refine(codec, x, codec.quality_of(code), effort, progress)
+    if budget == math.inf:
         return file(l, code)
     _, refined = search(l) if effort else (code, data)
     return refined if len(refined) <= budget else data
 
 
 def decode(
-    data: bytes,
+    data: Bytes,
     model: str | GLCModel | None = None,
     preview: bool = False,
     max_pixels: int | None = None,
@@ -119,7 +124,7 @@ def decode(
 
 def encode_video(
     frames: Iterable[io.Picture],
-    model: str | GLCVideo,
+    model: str | GLCModel,
     fps: Fraction | float = 25,
     quality: float | None = None,
     intra_period: int | None = None,
@@ -140,9 +145,9 @@ def encode_video(
         colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.
         max_pixels, precision: as in :func:`encode`, the limit for a frame.
     """
-    model = _loaded(model, GLCVideo, precision)
-    code = model.quality_code(quality)
-    period = model.intra_period if intra_period is None else intra_period
+    codec = _loaded(model, GLCVideo, precision)
+    code = codec.quality_code(quality)
+    period = codec.intra_period if intra_period is None else intra_period
     if period < 1:
         raise ValueError(f"intra_period has to be at least 1, not {period}")
     fps = Fraction(fps).limit_denominator(1001)
@@ -151,10 +156,10 @@ def encode_video(
     header = reference = None
     count = 0
     for count, frame in enumerate(frames, 1):
-        x = io.to_tensor(frame, max_pixels, model.downsampling_factor).to(_device(model))
+        x = io.to_tensor(frame, max_pixels, codec.downsampling_factor).to(_device(codec))
         height, width = x.shape[-2:]
         if header is None:
-            fingerprint = model.fingerprint()[: bitstream.FINGERPRINT_BYTES]
+            fingerprint = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
             header = videostream.VideoHeader(fingerprint, code, width, height, period, fps, colour)
             yield header.to_bytes()
         if (width, height) != (header.width, header.height):
@@ -162,7 +167,7 @@ def encode_video(
                 f"frame {count - 1} is {width} x {height}, the first was {header.width} x {header.height}"
             )
         intra = (count - 1) % period == 0
-        reference, payload = model.encode_payload(x, code, None if intra else reference)
+        reference, payload = codec.encode_payload(x, code, None if intra else reference)
         yield videostream.record(count - 1, payload, intra)
     if header is None:
         raise io.PictureError("a video has at least one frame")
@@ -170,8 +175,8 @@ def encode_video(
 
 
 def decode_video(
-    data: bytes,
-    model: str | GLCVideo | None = None,
+    data: Bytes,
+    model: str | GLCModel | None = None,
     start: int = 0,
     frames: int | None = None,
     strict: bool = False,
@@ -206,7 +211,7 @@ def decode_video(
             (report or _warn)(item)
             reference = None
             if picture is not None:
-                last = item.number if item.resumes is None else min(item.resumes, end)
+                last = item.number if item.resumes is None else int(min(item.resumes, end))
                 for _ in range(max(item.number, start), last):
                     yield picture
             continue
@@ -224,7 +229,7 @@ def decode_video(
             yield picture
 
 
-def _seek(data: bytes, at: int, start: int) -> tuple[int, int]:
+def _seek(data: Bytes, at: int, start: int) -> tuple[int, int]:
     """Offset and number of the last intra frame up to ``start``."""
     number, begin = 0, at
     if start > 0:
@@ -242,14 +247,14 @@ def _warn(damage: videostream.Damage) -> None:
 
 
 def open_video(
-    data: bytes, model: str | GLCVideo | None = None, max_pixels: int | None = None, precision: str = "float32"
+    data: Bytes, model: str | GLCModel | None = None, max_pixels: int | None = None, precision: str = "float32"
 ) -> tuple[videostream.VideoHeader, int, GLCVideo]:
     """The checked header of a video, the offset of its first record, and the model that reads it."""
     header, at = videostream.parse_header(data)
     return header, at, _reader(header, model, max_pixels, GLCVideo, precision)
 
 
-def info(data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None) -> Facts:
+def info(data: Bytes, model: str | GLCModel | None = None, max_pixels: int | None = None) -> Facts:
     """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
     if bitstream.is_video(data):
         return _video_info(data, model, max_pixels)
@@ -269,7 +274,7 @@ def info(data: bytes, model: str | GLCModel | None = None, max_pixels: int | Non
     )
 
 
-def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | None) -> Facts:
+def _video_info(data: Bytes, model: str | GLCModel | None, max_pixels: int | None) -> Facts:
     header, at, model = open_video(data, model, max_pixels)
     items = list(videostream.records(data, at))
     frames = [item for item in items if isinstance(item, videostream.Frame)]
@@ -301,8 +306,8 @@ def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | Non
 
 
 def open_stream(
-    data: bytes,
-    model: str | GLCImage | None = None,
+    data: Bytes,
+    model: str | GLCModel | None = None,
     max_pixels: int | None = None,
     precision: str = "float32",
 ) -> tuple[bitstream.ImageStream, GLCImage]:
@@ -315,25 +320,25 @@ def _reader(
     stream: bitstream.ImageStream | videostream.VideoHeader,
     model: str | GLCModel | None,
     max_pixels: int | None,
-    kind: type[GLCModel],
+    kind: type[Model],
     precision: str,
-) -> GLCModel:
+) -> Model:
     """The model that reads a file with this header, which is within its limits."""
     if model is None:
         model = zoo.by_fingerprint(stream.fingerprint, precision)
-    model = _loaded(model, kind, precision)
-    own = model.fingerprint()[: bitstream.FINGERPRINT_BYTES]
+    codec = _loaded(model, kind, precision)
+    own = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
     if own != stream.fingerprint:
         raise BitstreamError(
             f"this file was written with a model of fingerprint {stream.fingerprint.hex()}, "
-            f"but {model.config.get('name', 'the given model')!r} has {own.hex()}"
+            f"but {codec.config.get('name', 'the given model')!r} has {own.hex()}"
         )
-    if reason := io.too_large(stream.width, stream.height, model.downsampling_factor, max_pixels):
+    if reason := io.too_large(stream.width, stream.height, codec.downsampling_factor, max_pixels):
         raise BitstreamError(f"the file claims too large a picture: {reason}")
-    return model
+    return codec
 
 
-def _loaded(model: str | GLCModel, kind: type[GLCModel], precision: str) -> GLCModel:
+def _loaded(model: str | GLCModel, kind: type[Model], precision: str) -> Model:
     model = model if isinstance(model, GLCModel) else zoo.load(model, precision=precision)
     if not isinstance(model, kind):
         of = {GLCImage: "pictures", GLCVideo: "videos"}

@@ -21,6 +21,7 @@ from glc_toolkit.types import BitstreamError
 MAGIC = 0xA7
 IMAGE_V1, VIDEO_V1 = 0x01, 0x02  # of videos see glc_toolkit.videostream
 FINGERPRINT_BYTES = 3
+Bytes = bytes | mmap.mmap  # of a file: a video is read as it is asked for
 MAX_BYTES = 2**26  # of a file: two for each pixel of the largest picture, hundreds of times what a model writes
 
 
@@ -44,7 +45,7 @@ class ImageStream:
         return head[:2] + check + head[4:] + self.payload
 
 
-def read(path: str | os.PathLike) -> bytes | mmap.mmap:
+def read(path: str | os.PathLike) -> Bytes:
     """The bytes of a file; of a video, which may have any length, they are read as they are asked for.
 
     Raises :class:`BitstreamError`, without reading on, for more than a picture's stream can have.
@@ -59,7 +60,7 @@ def read(path: str | os.PathLike) -> bytes | mmap.mmap:
     return data
 
 
-def is_video(data: bytes) -> bool:
+def is_video(data: Bytes) -> bool:
     """Whether these are the bytes of a video."""
     return data[:2] == bytes([MAGIC, VIDEO_V1])
 
@@ -105,7 +106,7 @@ def leb128(value: int) -> bytes:
     return bytes(out) + bytes([value])
 
 
-def read_leb128(data: bytes, at: int) -> tuple[int, int]:
+def read_leb128(data: Bytes, at: int) -> tuple[int, int]:
     """The number at an offset, and the offset behind it."""
     value = 0
     for i in range(4):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import fsspec
 import torch
@@ -157,7 +157,7 @@ def spread(job: Job, names: list[str], workers: int | None, address: str | None)
     """The results of a :class:`Worker` for each name, from actors of Ray Data, as they come. A name whose worker died
     again and again has none."""
     try:
-        import ray.data
+        import ray.data  # pyright: ignore[reportMissingImports]  an extra
     except ImportError as error:
         raise ValueError(f"several workers need ray ({error}): pip install 'glc-toolkit[ray]'") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -261,13 +261,14 @@ class Worker:
     def decode(self, data: bytes) -> tuple[bytes, dict]:
         model = self.model or self.known(bitstream.parse(data).fingerprint)
         output = BytesIO()
-        api.decode(data, model, max_pixels=self.job.max_pixels).save(output, "png")
+        cast(Image.Image, api.decode(data, model, max_pixels=self.job.max_pixels)).save(output, "png")
         return output.getvalue(), facts_of(output.getvalue())
 
     def measure(self, data: bytes) -> tuple[bytes, dict]:
         x = io.to_tensor(opened(data), self.job.max_pixels)
         stream = api.encode(io.to_pillow(x), self.model, self.job.quality)
-        values = evaluate.measure(io.to_tensor(api.decode(stream, self.model)), x, self.distances)
+        decoded = cast(Image.Image, api.decode(stream, self.model))
+        values = evaluate.measure(io.to_tensor(decoded), x, self.distances)
         row = {"bytes": len(stream), "bpp": 8 * len(stream) / (x.shape[-1] * x.shape[-2]), **values}
         return stream, {key: value if math.isfinite(value) else None for key, value in row.items()}
 

@@ -11,10 +11,16 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from glc_toolkit import __version__, registry
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from glc_toolkit.models import GLCImage
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
@@ -211,7 +217,7 @@ def decode(source, target, model, preview, start, frames, strict, max_pixels, pr
         if start or frames or strict:
             raise Misuse("--start, --frames and --strict are for videos")
         picture = api.decode(data, model=model, preview=preview, max_pixels=max_pixels, precision=precision)
-        return io.save(picture, target)
+        return io.save(cast("Image.Image", picture), target)
     if preview:
         raise Misuse("--preview is for pictures")
     header, at, loaded = api.open_video(data, model, max_pixels, precision)
@@ -610,7 +616,7 @@ def zoo_export(model, folder, size, as_json):
 
     with _bar() as bar:
         bar.add_task("export", total=None)
-        files = onnx.export(zoo.load(model), folder, width, height)
+        files = onnx.export(cast("GLCImage", zoo.load(model)), folder, width, height)
     _show([str(file) for file in files], as_json, "\n".join(map(str, files)))
 
 

@@ -6,12 +6,13 @@ video each frame has a checksum: what is sound is known without decoding.
 """
 
 from dataclasses import asdict, dataclass, field
+from typing import cast
 
 import numpy as np
 
 from glc_toolkit import bitstream, io, videostream, zoo
 from glc_toolkit.coder import PRECISION, Decoder
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 SLACK = 8  # bytes by which a sound stream may differ from what its symbols are worth
@@ -53,7 +54,7 @@ class Weighing(Decoder):
 
 
 def diagnose(
-    data: bytes, model: str | GLCImage | None = None, max_pixels: int | None = None
+    data: bitstream.Bytes, model: str | GLCImage | None = None, max_pixels: int | None = None
 ) -> tuple[Diagnosis, io.Image.Image | None]:
     """Look at a file as far as it can be read; with the preview of its z, if that can be shown.
 
@@ -68,22 +69,22 @@ def diagnose(
     if bitstream.is_video(data):
         read_video(data, found)
         return found, None
-    model = zoo.load(model) if model is not None and not isinstance(model, GLCImage) else model
+    given = zoo.load(model) if isinstance(model, str) else model
     stream = read_header(bytes(data), found)
     if stream is None:
         return found, None
-    model = reader(stream, model, found)
-    if model is None:
+    codec = reader(stream, given, found)
+    if codec is None:
         return found, None
-    if reason := io.too_large(stream.width, stream.height, model.downsampling_factor, max_pixels):
+    if reason := io.too_large(stream.width, stream.height, codec.downsampling_factor, max_pixels):
         found.add(f"it claims too large a picture: {reason}", HEADER)
         return found, None
     try:
-        found.header["quality"] = round(model.quality_of(stream.quality_code), 4)
+        found.header["quality"] = round(codec.quality_of(stream.quality_code), 4)
     except BitstreamError as error:
         found.add(str(error), HEADER)
         return found, None
-    return found, read_payload(stream, model, found)
+    return found, read_payload(stream, codec, found)
 
 
 def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
@@ -119,7 +120,7 @@ def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
     return bitstream.ImageStream(data[4:7], data[7], width, height, data[at:]) if known and width and height else None
 
 
-def read_video(data: bytes, found: Diagnosis) -> None:
+def read_video(data: bitstream.Bytes, found: Diagnosis) -> None:
     """The header of a video, which frames are sound, and what the others suffer from."""
     try:
         header, at = videostream.parse_header(data)
@@ -153,7 +154,7 @@ def read_video(data: bytes, found: Diagnosis) -> None:
         found.add(str(error), HEADER)
 
 
-def reader(stream: bitstream.ImageStream, model: GLCImage | None, found: Diagnosis) -> GLCImage | None:
+def reader(stream: bitstream.ImageStream, model: GLCModel | None, found: Diagnosis) -> GLCImage | None:
     """The model to go on with."""
     if model is None:
         try:
@@ -167,7 +168,7 @@ def reader(stream: bitstream.ImageStream, model: GLCImage | None, found: Diagnos
             f"it was written with a model of fingerprint {stream.fingerprint.hex()}, {name!r} has {own.hex()}", HEADER
         )
     found.header["model"] = model.config.get("name", "unnamed")
-    return model
+    return cast(GLCImage, model)
 
 
 def read_payload(stream: bitstream.ImageStream, model: GLCImage, found: Diagnosis) -> io.Image.Image | None:

@@ -9,14 +9,14 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from glc_toolkit import models, registry, zoo
-from glc_toolkit.models import GLCModel
+from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.types import ModelFileError
 
 CODEBOOK = {"name": "nearest", "args": {"codebook_size": 16384}}
@@ -319,7 +319,7 @@ def convert(tensors: dict[str, Tensor], kind: str, image: dict[str, Tensor] | No
         raise ValueError(f"not finite: {', '.join(bad[:5])}")
     model.load_state_dict({name: floats.pop(origin.name(name)) for name in ours}, strict=False)
     if intra is not None:
-        model.image.load_state_dict(intra.model.state_dict())
+        cast(GLCVideo, model).image.load_state_dict(intra.model.state_dict())
         floats |= intra.predictors
     return Imported(model, floats, skipped)
 

@@ -14,6 +14,7 @@ All of it is in float32, where no two machines are sure to agree on a scale: a s
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,11 @@ from glc_toolkit.models.image import GLCImage
 def export(model: GLCImage, folder: Path, width: int, height: int) -> list[Path]:
     """Write the networks for pictures of one size, which is padded to multiples of the model's factor."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = model.plain()
+    model = cast(GLCImage, model.plain())
     for module in model.modules():  # vector-quantize-pytorch asks a tensor whether it is initialized, a graph cannot
         if isinstance(getattr(module, "initted", None), Tensor):
             del module.initted
-            module.initted = True
+            module.initted = True  # pyright: ignore[reportArgumentType]
     x = model.pad(torch.zeros(1, 3, height, width))
     files = []
     with torch.no_grad():
@@ -74,7 +75,7 @@ def through_runtime(model: GLCImage, folder: Path) -> GLCImage:
 
         return run
 
-    model = model.plain()
+    model = cast(GLCImage, model.plain())
     model.backbone.analysis, model.backbone.synthesis = network("backbone_analysis"), network("backbone_synthesis")
     model.transform.analysis, model.transform.synthesis = network("transform_analysis"), network("transform_synthesis")
     model.hyper.symbols, model.hyper.params = network("hyper_analysis"), network("hyper_synthesis")

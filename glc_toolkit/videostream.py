@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from glc_toolkit.bitstream import FINGERPRINT_BYTES, MAGIC, VIDEO_V1, crc16, leb128, read_leb128
+from glc_toolkit.bitstream import FINGERPRINT_BYTES, MAGIC, VIDEO_V1, Bytes, crc16, leb128, read_leb128
 from glc_toolkit.types import BitstreamError
 
 INTRA, END = b"\0I", b"\0E"
@@ -86,7 +86,7 @@ def end(frames: int) -> bytes:
     return head + crc16(head).to_bytes(2, "big")
 
 
-def parse_header(data: bytes) -> tuple[VideoHeader, int]:
+def parse_header(data: Bytes) -> tuple[VideoHeader, int]:
     """The header of a file and its length. Raises :class:`BitstreamError` that says what is wrong."""
     if len(data) < 14:
         raise BitstreamError(f"this is no GLC video: {len(data)} bytes are fewer than a header has")
@@ -104,7 +104,7 @@ def parse_header(data: bytes) -> tuple[VideoHeader, int]:
     return VideoHeader(data[4:7], data[7], width, height, intra_period, Fraction(seconds, frames), data[8]), at
 
 
-def records(data: bytes, at: int, number: int = 0) -> Iterator[Frame | Damage]:
+def records(data: Bytes, at: int, number: int = 0) -> Iterator[Frame | Damage]:
     """The frames of a file from offset ``at``, where that of ``number`` stands, in order.
 
     What cannot be read is one :class:`Damage` up to the next intra frame; so is the end of a file that was cut short.
@@ -125,7 +125,7 @@ def records(data: bytes, at: int, number: int = 0) -> Iterator[Frame | Damage]:
         at, number = frame.offset + frame.size, frame.number + 1
 
 
-def _read(data: bytes, at: int, number: int) -> Frame | None:
+def _read(data: Bytes, at: int, number: int) -> Frame | None:
     """The record at ``at``, which should be of the frame ``number``; None if it is the end."""
     if at >= len(data):
         raise BitstreamError(f"the file is cut short after frame {number - 1}")
@@ -157,7 +157,7 @@ def _read(data: bytes, at: int, number: int) -> Frame | None:
     return Frame(number, kind == INTRA, bytes(payload), at, after + 2 + length - at)
 
 
-def _next_intra(data: bytes, at: int, number: int) -> tuple[int, int] | None:
+def _next_intra(data: Bytes, at: int, number: int) -> tuple[int, int] | None:
     """Offset and number of the next sound I frame from ``at`` on, of frame ``number`` at least."""
     while (at := data.find(INTRA, at)) >= 0:
         try:
@@ -172,7 +172,7 @@ def _next_intra(data: bytes, at: int, number: int) -> tuple[int, int] | None:
     return None
 
 
-def _intra_head(data: bytes, at: int) -> tuple[int, int, int]:
+def _intra_head(data: Bytes, at: int) -> tuple[int, int, int]:
     """Frame number, payload length, and where the payload's check stands."""
     number, after = _read_number(data, at + 2)
     length, after = _read_number(data, after)
@@ -190,6 +190,6 @@ def _number(value: int) -> bytes:
     return leb128(value + 1)
 
 
-def _read_number(data: bytes, at: int) -> tuple[int, int]:
+def _read_number(data: Bytes, at: int) -> tuple[int, int]:
     value, at = read_leb128(data, at)
     return value - 1, at

@@ -17,7 +17,7 @@ LAYERS = [
     {"bitstream", "io"},
     {"videostream", "clips"},
     {"models"},
-    {"weights"},
+    {"weights", "refine"},
     {"zoo"},
     {"api", "official", "onnx"},
     {"evaluation", "training", "conformance", "kit"},

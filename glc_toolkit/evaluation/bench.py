@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from statistics import median
+from typing import cast
 from unittest.mock import patch
 
 import torch
@@ -29,7 +30,7 @@ Stage = tuple[str, str]  #: direction and name
 def load(name: str, **options) -> GLCImage:
     """A model of the zoo or a folder; a config of :data:`CONFIGS` with random weights where there is no such model."""
     if name not in CONFIGS or name in zoo.list_models():
-        return zoo.load(name, **options)
+        return cast(GLCImage, zoo.load(name, **options))
     return untrained(CONFIGS[name], **options)
 
 
@@ -39,7 +40,8 @@ def untrained(config: dict, device: str | torch.device = "cpu", precision: str =
         torch.manual_seed(0)
         model = GLCImage(config).eval()
     model.update()
-    return model.to(device).set_precision(precision)
+    model.to(device).set_precision(precision)
+    return model
 
 
 def picture(width: int, height: int) -> Tensor:
@@ -61,7 +63,8 @@ def bench(model: GLCImage, x: Tensor, repeats: int = 3) -> dict:
     """
     x = x.to(next(model.parameters()).device)
     code = model.quality_code(None)
-    counted = _Stages(_Meter(x.device))
+    meter = _Meter(x.device)
+    counted = _Stages(meter)
     with counted.inside(model):
         stream, x_hat = counted.both_ways(model, x, code)
     seconds = defaultdict(list)
@@ -81,7 +84,7 @@ def bench(model: GLCImage, x: Tensor, repeats: int = 3) -> dict:
                 "seconds": time_,
                 "gflop": gflop,
                 "gflop_per_second": gflop / time_,
-                "peak_mb": counted.meter.peaks[direction, stage] / 1e6,
+                "peak_mb": meter.peaks[direction, stage] / 1e6,
             }
         )
     mse = F.mse_loss(x_hat, x).item()
@@ -103,7 +106,7 @@ def totals(stages: list[dict]) -> list[dict]:
 def report(name: str, width: int, height: int, device: str, precision: str, repeats: int, compare: bool) -> dict:
     """Everything that ``glc bench`` shows. The plain model goes first, and is gone when the other is measured."""
     x = picture(width, height)
-    other = bench(load(name, device=device).plain(), x, repeats) if compare else None
+    other = bench(cast(GLCImage, load(name, device=device).plain()), x, repeats) if compare else None
     model = load(name, device=device, precision=precision)
     result = bench(model, x, repeats)
     result["stages"] += totals(result["stages"])
@@ -171,7 +174,7 @@ class _Stages:
         with self.stage(("encode", BETWEEN)):
             stream = model.encode_payload(model.analysis(x), code)
         with self.stage(("decode", BETWEEN)):
-            x_hat = model.decode_payload(stream, code, tuple(x.shape[-2:]))
+            x_hat = model.decode_payload(stream, code, (x.shape[-2], x.shape[-1]))
         return stream, x_hat
 
 

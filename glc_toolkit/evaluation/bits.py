@@ -19,7 +19,7 @@ def bit_map(model: GLCImage, x: Tensor, quality: float | None = None) -> Tensor:
     likelihoods = model.code_latent(l, torch.tensor([quality], device=l.device))["likelihoods"]
     maps = [-p[0].float().log2().sum(0) for p in likelihoods.values()]
     h, w = (max(sides) for sides in zip(*(m.shape for m in maps), strict=True))
-    return sum(spread(m, h // m.shape[0], w // m.shape[1]) for m in maps)
+    return torch.stack([spread(m, h // m.shape[0], w // m.shape[1]) for m in maps]).sum(0)
 
 
 def spread(bits: Tensor, rows: int, columns: int) -> Tensor:

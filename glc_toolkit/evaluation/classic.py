@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
 from importlib.util import find_spec
+from typing import cast
 
 import numpy as np
 import PIL
@@ -70,7 +71,7 @@ class Intra:
         array = np.asarray(picture)
         odd_height, odd_width = (side % 2 for side in array.shape[:2])
         array = np.pad(array, ((0, odd_height), (0, odd_width), (0, 0)), "edge")
-        context = av.CodecContext.create(self.encoder, "w")
+        context = cast(av.VideoCodecContext, av.CodecContext.create(self.encoder, "w"))
         context.height, context.width = array.shape[:2]
         context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
         context.options = {"preset": "slow", "crf": str(self.crf), **self.options}
@@ -84,7 +85,7 @@ class Intra:
     def decode(self, data: bytes) -> Image.Image:
         import av
 
-        context = av.CodecContext.create(self.decoder, "r")
+        context = cast(av.VideoCodecContext, av.CodecContext.create(self.decoder, "r"))
         frames = [*context.decode(av.Packet(data[1:])), *context.decode(None)]
         array = frames[0].reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()
         return Image.fromarray(array[: array.shape[0] - (data[0] >> 1), : array.shape[1] - (data[0] & 1)])

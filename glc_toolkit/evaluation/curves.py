@@ -82,7 +82,7 @@ def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of a small overlap: the share is in the row
                     row[metric] = float(
-                        bd_rate(*zip(*a, strict=True), *zip(*b, strict=True), "akima", require_matching_points=False)
+                        bd_rate(*zip(*a, strict=True), *zip(*b, strict=True), "akima", require_matching_points=False)  # pyright: ignore[reportCallIssue]  it takes four and a method
                     )
         rows.append(row)
     return rows

@@ -18,8 +18,8 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL) -> Iterator[d
 
     Yields a row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
     """
-    codec = zoo.load(model)
-    x = io.to_tensor(picture, multiple=codec.downsampling_factor)
+    glc = zoo.load(model)
+    x = io.to_tensor(picture, multiple=glc.downsampling_factor)
     out.mkdir(parents=True, exist_ok=True)
     original = io.to_pillow(x)
     distances = {name: registry.build("metric", {"name": name}) for name in METRICS}
@@ -35,16 +35,16 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL) -> Iterator[d
         panels.append((f"{name}  {len(data):,} bytes  {bpp:.4f} bpp", image))
         return {"codec": name, "bytes": len(data), "bpp": bpp, **measure(io.to_tensor(image), x, distances), **seconds}
 
-    api.encode(original.crop((0, 0, 64, 64)), model=codec)  # the first call of a network is slower than any other
+    api.encode(original.crop((0, 0, 64, 64)), model=glc)  # the first call of a network is slower than any other
     target = out / f"{picture.stem}.glc"
 
     def to_file() -> bytes:
-        data = api.encode(original, model=codec)
+        data = api.encode(original, model=glc)
         with io.replacing(target) as partial:
             partial.write_bytes(data)
         return data
 
-    own = row(f"GLC ({codec.config.get('name')})", to_file, lambda _: api.decode(target.read_bytes(), model=codec))
+    own = row(f"GLC ({glc.config.get('name')})", to_file, lambda _: api.decode(target.read_bytes(), model=glc))
     yield own
     for name in RIVALS:
         family = classic.FAMILIES[name.lower()]()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from PIL import Image
 from glc_toolkit import api, io, zoo
 from glc_toolkit.evaluation.codecs import Family
 from glc_toolkit.evaluation.protocols import digest
+from glc_toolkit.models import GLCModel
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 MULTIPLE = 64  # what CompressAI's own evaluation pads to: six halvings
@@ -22,7 +24,7 @@ MULTIPLE = 64  # what CompressAI's own evaluation pads to: six halvings
 class GLC:
     """A GLC model at one quality."""
 
-    model: torch.nn.Module
+    model: GLCModel
     quality: float
     effort: int = 0
 
@@ -30,7 +32,7 @@ class GLC:
         return api.encode(picture, model=self.model, quality=self.quality, effort=self.effort)
 
     def decode(self, data: bytes) -> Image.Image:
-        return api.decode(data, model=self.model)
+        return cast(Image.Image, api.decode(data, model=self.model))
 
 
 def glc_family(name: str, effort: int = 0) -> Family:
@@ -55,7 +57,7 @@ class CompressAI:
     compressai.ans crashes at zero symbols.
     """
 
-    model: torch.nn.Module
+    model: Any
 
     @torch.no_grad()
     def encode(self, picture: Image.Image) -> bytes:

@@ -25,4 +25,4 @@ def peak() -> Iterator[dict[str, float]]:
 
 
 def _kilobytes(name: str) -> int:
-    return int(re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)[1])
+    return int(re.findall(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)[0])

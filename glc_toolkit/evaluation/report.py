@@ -89,11 +89,10 @@ def steps(pictures: Sequence[Path], levels: int) -> int:
 
 def render(data: dict, facts: dict) -> str:
     """The page as text. Whatever comes from outside is escaped: in HTML by Jinja2, in the script as JSON."""
-    templates = Environment(
-        loader=PackageLoader("glc_toolkit.evaluation", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    loader = PackageLoader("glc_toolkit.evaluation", "page")
+    templates = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # codecs stay in their order
-    source = {name: Markup(templates.loader.get_source(templates, f"page.{name}")[0]) for name in ("css", "js")}
+    source = {name: Markup(loader.get_source(templates, f"page.{name}")[0]) for name in ("css", "js")}
     return templates.get_template("page.html").render(data=data, facts=facts, mean=mean(data), **source)
 
 
@@ -157,7 +156,7 @@ def _picture(path: Path, codec, qualities: Sequence[float], distances: dict) -> 
 
     for name in RIVALS:
         family = classic.FAMILIES[name.lower()]()
-        known: dict[int, int] = {}
+        known: dict[float | str, int] = {}
         for point in points:
             setting = family.nearest(original, point["size"])
             rival = family.at(setting)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -129,7 +130,7 @@ class Store:
                 self.rows[tuple(entry["key"])] = {k: math.nan if v is None else v for k, v in entry["row"].items()}
 
     def _read(self) -> Iterator[dict]:
-        file = self.folder / ROWS
+        file = cast(Path, self.folder) / ROWS
         lines = file.read_text("utf-8").split("\n") if file.is_file() else [""]
         for number, line in enumerate(lines[:-1], 1):
             try:
@@ -178,7 +179,7 @@ class Store:
         return self._file(net, picture, key).is_file() if self.folder else (net, picture, key) in self.arrays
 
     def _file(self, net: str, picture: str, key: str) -> Path:
-        return self.folder / "features" / f"{net}-{picture[:16]}-{key or 'original'}.npy"
+        return cast(Path, self.folder) / "features" / f"{net}-{picture[:16]}-{key or 'original'}.npy"
 
 
 def plain(value):
@@ -197,4 +198,4 @@ def write(result: dict, file: Path) -> None:
     with io.replacing(file.with_suffix(".csv")) as partial, partial.open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, ["codec", *result["images"][0]])
         writer.writeheader()
-        writer.writerows({"codec": result["name"], **row} for row in plain(result["images"]))
+        writer.writerows({"codec": result["name"], **row} for row in cast(list, plain(result["images"])))

@@ -1,9 +1,10 @@
 """``glc.show``: original, reconstruction and bit map beside each other, with matplotlib."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
+from PIL import Image
 
 from glc_toolkit import api, bitstream, io, zoo
 from glc_toolkit.evaluation.bits import bit_map
@@ -35,33 +36,32 @@ def show(
 
     x = io.to_tensor(original)
     if isinstance(coded, (str, os.PathLike)) and os.fspath(coded).endswith(".glc"):
-        coded = bitstream.read(coded)
+        coded = bytes(bitstream.read(coded))
     if coded is None:
         model = model or api.DEFAULT_MODEL
-    if model is not None and not isinstance(model, GLCImage):
-        model = zoo.load(model)
+    codec = model if isinstance(model, GLCImage) or model is None else cast(GLCImage, zoo.load(model))
     if coded is None:
-        coded = api.encode(x, model=model, quality=quality)
+        coded = api.encode(x, model=codec or api.DEFAULT_MODEL, quality=quality)
     caption = "reconstruction"
     if isinstance(coded, bytes):
-        stream, model = api.open_stream(coded, model)
-        quality = model.quality_of(stream.quality_code)
+        stream, codec = api.open_stream(coded, codec)
+        quality = codec.quality_of(stream.quality_code)
         caption = f"{len(coded):,} bytes, {8 * len(coded) / (stream.width * stream.height):.4f} bpp"
-        coded = api.decode(coded, model=model)
-    x_hat = io.to_tensor(coded)
+        coded = cast(Image.Image, api.decode(coded, model=codec))
+    x_hat = io.to_tensor(cast(io.Picture, coded))
     if x_hat.shape != x.shape:
         sizes = [f"{t.shape[-1]} x {t.shape[-2]}" for t in (x, x_hat)]
         raise ValueError(f"the original has {sizes[0]} pixels and the reconstruction {sizes[1]}")
 
     panels = [("original", x), (caption, x_hat)]
-    count = 3 if model is not None else 2
+    count = 3 if codec is not None else 2
     height, width = x.shape[-2:]
     _, row = pyplot.subplots(1, count, figsize=(4.5 * count, 0.6 + 4.5 * height / width), layout="constrained")
     for axes, (title, picture) in zip(row, panels, strict=False):
         axes.imshow(io.to_pillow(picture))
         axes.set_title(title)
-    if model is not None:
-        _draw_bits(row[2], x_hat, bit_map(model, x, quality), model.backbone.downsampling)
+    if codec is not None:
+        _draw_bits(row[2], x_hat, bit_map(codec, x, quality), codec.backbone.downsampling)
     for axes in row:
         axes.set_axis_off()
     return list(row)

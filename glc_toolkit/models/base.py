@@ -44,6 +44,7 @@ class GLCModel(CompressionModel):
     hyper: Any
     context: Any
     entropy_model: Any
+    downsampling_factor: Any  # sides of a picture are padded to multiples of this; an int
 
     def __init__(self, config: dict, slots: tuple[str, ...]):
         super().__init__()
@@ -264,7 +265,8 @@ class GLCModel(CompressionModel):
         """A model from what ``state_dict()`` gave."""
         if "_extra_state" not in state_dict:
             raise ModelFileError("this state dict holds no glc-toolkit config (key '_extra_state')")
-        model = cls(json.loads(bytes(state_dict["_extra_state"].cpu().numpy())))
+        config = json.loads(bytes(state_dict["_extra_state"].cpu().numpy()))
+        model = cls(config)  # pyright: ignore[reportCallIssue]  a model proper knows its slots
         model.load_state_dict(state_dict)
         return model
 

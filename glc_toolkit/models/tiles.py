@@ -23,11 +23,11 @@ def tiled(half: Callable[[Tensor], Tensor], t: Tensor, cell_in: int, cell_out: i
     height, width = t.shape[2] // cell_in, t.shape[3] // cell_in
     if height * width <= SIDE**2:
         return half(t)
-    out = None
+    out = t.new_zeros(0)
     for top, bottom in spans(height):
         for left, right in spans(width):
             part = half(t[..., top * cell_in : bottom * cell_in, left * cell_in : right * cell_in])
-            if out is None:
+            if not out.numel():
                 out = part.new_zeros(*part.shape[:2], height * cell_out, width * cell_out)
             part *= share(top, bottom, height, cell_out).to(part)[:, None]
             part *= share(left, right, width, cell_out).to(part)

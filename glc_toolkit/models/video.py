@@ -10,7 +10,7 @@ symbols: in evaluation everything up to ``l_hat`` runs in fixed point, and a dec
 """
 
 from collections.abc import Container
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from compressai.registry import register_model
@@ -22,6 +22,7 @@ from glc_toolkit.models.base import GLCModel
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.types import BitstreamError
 
+Quality = TypeVar("Quality", Tensor, float)
 SLOTS = ("temporal", "transform", "hyper", "context", "entropy_model")
 
 
@@ -96,7 +97,7 @@ class GLCVideo(GLCModel):
     def exact(self) -> list[nn.Module]:
         return [*super().exact, self.temporal, *self.transform.exact, *self.image.transform.exact]
 
-    def image_quality(self, quality: Tensor | float) -> Tensor | float:
+    def image_quality(self, quality: Quality) -> Quality:
         """The level of the image model for intra frames."""
         low, high = self.image_levels
         return low + quality * (high - low) / max(self.levels - 1, 1)
@@ -188,7 +189,9 @@ class GLCVideo(GLCModel):
         """An intra frame -> the reference for the next, and ``strings`` with ``shape``."""
         return self._encode(x, None, quality)
 
-    def encode_inter(self, x: Tensor, reference: Reference, quality: float | None = None) -> tuple[Reference, dict]:
+    def encode_inter(
+        self, x: Tensor, reference: Reference | None, quality: float | None = None
+    ) -> tuple[Reference, dict]:
         """A P frame, likewise."""
         return self._encode(x, reference, quality)
 
@@ -207,7 +210,7 @@ class GLCVideo(GLCModel):
         """What :meth:`encode_keyframe` wrote -> the same reference; :meth:`reconstruct` makes a picture of it."""
         return self._decode(None, strings, shape)
 
-    def decode_inter(self, reference: Reference, strings: list[list[bytes]], shape: torch.Size) -> Reference:
+    def decode_inter(self, reference: Reference | None, strings: list[list[bytes]], shape: torch.Size) -> Reference:
         """What :meth:`encode_inter` wrote, likewise."""
         return self._decode(reference, strings, shape)
 
@@ -217,7 +220,7 @@ class GLCVideo(GLCModel):
             if not string:
                 raise BitstreamError("a string is empty; each has at least its quality byte")
             own = None if reference is None else Reference(reference.l_hat[i : i + 1], reference.age)
-            references.append(self.decode_payload(string[1:], string[0], shape, own))
+            references.append(self.decode_payload(string[1:], string[0], (shape[0], shape[1]), own))
         return Reference(torch.cat([r.l_hat for r in references]), references[0].age)
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ import os
 import time
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -50,7 +50,7 @@ class StageModule(nn.Module):
 
     def __init__(self, model: GLCModel, stage: Stage):
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.objective = "clip" if isinstance(model, GLCVideo) else stage.objective
         self.pixels = stage.objective == "joint"
         self.every = stage.every
@@ -182,7 +182,7 @@ def untrained(recipe: Recipe) -> GLCModel:
         return models.build(recipe.model)
     image = zoo.load(recipe.image).train()
     model = models.build({**recipe.model, "image": image.config})
-    model.image.load_state_dict(image.state_dict())
+    cast(GLCVideo, model).image.load_state_dict(image.state_dict())
     return model
 
 
@@ -264,7 +264,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 x = x.repeat_interleave(model.levels, 0)
             out, terms = engine(x, quality, step)
             total = cast(Tensor, sum(stage.losses[name].weight * term for name, term in terms.items()))
-            if gan is not None and step >= stage.gan_start:
+            if gan is not None and rival is not None and step >= stage.gan_start:
                 for parameter in learning:
                     parameter.requires_grad_(False)
                 terms[rival] = gan(out)

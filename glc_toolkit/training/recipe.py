@@ -48,7 +48,7 @@ class Stage(Strict):
     batch: int = Field(16, gt=0)
     crop: int = Field(128, gt=0)
     frames: int = Field(3, gt=1)  #: of a clip, the first an intra frame, for a video model
-    every: int | None = Field(None, gt=0)  #: learn from one P frame in so many, each by itself; from all together if None
+    every: int | None = Field(None, gt=0)  #: learn from one P frame in so many, each by itself
     lr: float = Field(2e-4, gt=0)
     optimizer: Optimizer = Optimizer()
     warmup: int = 200

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from glc_toolkit import api, io, zoo
@@ -116,7 +117,8 @@ def validate(model: GLCModel, samples: list[list[Tensor]], quality: float | None
     for sample in samples:
         data = compress(model, sample, quality)
         decoded = api.decode(data, model=model)
-        pairs = list(zip(decoded if len(sample) > 1 else [decoded], sample, strict=True))[::8]
+        pictures = [decoded] if isinstance(decoded, Image.Image) else decoded
+        pairs = list(zip(pictures, sample, strict=True))[::8]
         measured = [measure(io.to_tensor(x_hat), io.to_tensor(x), distances) for x_hat, x in pairs]
         rows.append({"bpp": bpp(data, sample), **{name: fmean(row[name] for row in measured) for name in distances}})
     level = model.default_quality if quality is None else quality

@@ -75,7 +75,7 @@ class DualCheckerboardContext(nn.Module):
             SumDepthConvBlock(channels + wide, wide), *middle, SumDepthConvBlock(wide, 2 * channels)
         )
         with torch.no_grad():  # start from a scale of one half
-            self.prior[-1][-1].conv_out.bias[:channels] += 0.5
+            self.prior[-1][-1].conv_out.bias[:channels] += 0.5  # pyright: ignore[reportIndexIssue]
 
     def reduce(self, params: Tensor) -> Tensor:
         return params

@@ -17,6 +17,7 @@ class HyperModule(LatentCodec):
 
     downsampling = 4  #: of z against y
     entropy_model: Any  #: of the registry
+    exact: Any  #: list of modules, what runs in the entropy decoder
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
         raise NotImplementedError

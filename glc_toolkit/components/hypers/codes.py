@@ -1,17 +1,23 @@
 """z as codebook indices: what the categorical hyper modules share."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from glc_toolkit import registry
+from glc_toolkit.components.hypers.base import HyperModule
 from glc_toolkit.components.layers import STEPS
 
 
-class CategoricalCodes:
+class CategoricalCodes(HyperModule):
     """Mixin: a quantizer, the entropy model of its indices, and the table of codes that a decoder looks up.
 
     Several codebooks of a quantizer have to add up (as those of residual quantization do).
     """
+
+    codes: Tensor  #: (codebooks, size, channels) int32
+    quantizer: Any  #: of the registry
 
     def build_codes(self, channels: int, quantizer: dict | None, entropy_model: dict | None) -> None:
         """Registry configs, or ``None`` for nearest codes under a learned table."""
@@ -46,7 +52,7 @@ class CategoricalCodes:
     def z_hat(self, indices: Tensor) -> Tensor:
         """``indices`` (B, G, h, w) -> (B, C, h, w), as a decoder knows it."""
         codes = self.codes if self.entropy_model.tables_ready else self.table()
-        z_hat = sum(codes[group][indices[:, group]] for group in range(len(codes)))
+        z_hat = torch.stack([codes[group][indices[:, group]] for group in range(len(codes))]).sum(0)
         return z_hat.movedim(-1, 1).to(self.dtype) / STEPS
 
     def put(self, encoder, indices: Tensor) -> None:

@@ -66,7 +66,7 @@ class SpatioTemporalCategoricalHyper(CategoricalCodes, HyperModule):
         )
         self.fusion = nn.Sequential(*(block(3 * channels, 3 * channels) for _ in range(fusion)))
         with torch.no_grad():  # start from a step and a scale of one
-            self.fusion[-1][-1].conv_out.bias[: 2 * channels] += 1.0
+            self.fusion[-1][-1].conv_out.bias[: 2 * channels] += 1.0  # pyright: ignore[reportIndexIssue]
         self.sigmoid = FixedSigmoid()
         self.build_codes(channels, quantizer, entropy_model)
 

@@ -1,5 +1,7 @@
 """Transform coding of a video frame's latent, given the temporal context (GLC-video, section 2.3)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +41,9 @@ class ConditionalTransform(nn.Module):
         self.q_dec = Gain(levels, channels, 1 / spread)
         self.dec_2 = pair(channels, latent_channels)
         if residual:  # start from no change
+            end: Any = self.dec_2[-1]
             with torch.no_grad():
-                for last in (self.dec_2[-1][0].conv2, self.dec_2[-1][0].adaptor, self.dec_2[-1][1].conv_out):
+                for last in (end[0].conv2, end[0].adaptor, end[1].conv_out):
                     last.weight.mul_(0.1)
                     last.bias.zero_()
 

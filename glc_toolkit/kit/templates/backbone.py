@@ -47,7 +47,7 @@ class Backbone(nn.Module):
 
     @property
     def last_weight(self) -> Tensor:
-        return self.decoder[-2].weight
+        return self.decoder[-2].weight  # pyright: ignore[reportReturnType]
 
     def quantize(self, l: Tensor) -> Quantized:
         return self.quantizer(l)

@@ -8,6 +8,7 @@ class Metric(nn.Module):
     """Peak signal-to-noise ratio of BT.601 luma, in dB; 100 for equal images."""
 
     higher_is_better = True
+    luma: Tensor
 
     def __init__(self):
         super().__init__()
