@@ -18,6 +18,7 @@ from glc_toolkit.refine import refine
 from glc_toolkit.types import BitstreamError
 
 DEFAULT_MODEL = "glc-image-0.03"
+DEFAULT_VIDEO_MODEL = "glc-video-0.01"
 Model = TypeVar("Model", bound=GLCModel)
 
 
@@ -124,7 +125,7 @@ def decode(
 
 def encode_video(
     frames: Iterable[io.Picture],
-    model: str | GLCModel,
+    model: str | GLCModel = DEFAULT_VIDEO_MODEL,
     fps: Fraction | float = 25,
     quality: float | None = None,
     intra_period: int | None = None,

@@ -90,7 +90,7 @@ def cli():
 @click.option(
     "-m",
     "--model",
-    help="Zoo name, folder or hf://owner/name. Default: glc-image-0.03; a video needs one.",
+    help="Zoo name, folder or hf://owner/name. Default: glc-image-0.03, and glc-video-0.01 for a video.",
 )
 @click.option("-q", "--quality", type=float, help="Level, 0 the smallest file; fractions lie in between.")
 @click.option(
@@ -139,9 +139,7 @@ def encode(
         raise Misuse("--target-bpp, --max-bytes and --effort are for pictures; give a video a --quality")
     if not video and (start or frames or intra_period):
         raise Misuse("--start, --frames and --intra-period are for videos")
-    if video and model is None:
-        raise Misuse("no video model comes with this version: give one with -m")
-    loaded = zoo.load(model or api.DEFAULT_MODEL, precision=precision)
+    loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL), precision=precision)
     _check_quality(loaded, quality)
     if video:
         facts = _encode_video(source, target, loaded, quality, start, frames, intra_period, max_pixels)

@@ -1,6 +1,7 @@
 """Writes the golden streams of tests/data: run once for a new format version or a newly released model.
 
 python -m tests.make_golden glc-image-0.03
+python -m tests.make_golden glc-video-0.01
 """
 
 import hashlib
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from glc_toolkit import api
+from glc_toolkit import api, zoo
 from glc_toolkit.coder import Decoder
+from glc_toolkit.models import GLCVideo
 
 DATA = Path(__file__).parent / "data"
 
@@ -23,11 +25,28 @@ def latent_hash(data: bytes, device: str = "cpu") -> str:
     return hashlib.sha256(y_hat.double().cpu().numpy().tobytes()).hexdigest()
 
 
+def references_hash(data: bytes) -> str:
+    """SHA-256 of the latents that the frames of a video leave for the next."""
+    header, at, model = api.open_video(data)
+    digest, reference = hashlib.sha256(), None
+    for frame in api.videostream.records(data, at):
+        shape = (header.height, header.width)
+        reference = model.decode_payload(frame.payload, header.quality_code, shape, None if frame.intra else reference)
+        digest.update(reference.l_hat.double().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def main(model: str) -> None:
     DATA.mkdir(exist_ok=True)
+    photo = Image.open(DATA.parent.parent / "docs" / "images" / "lake.png").convert("RGB")
+    if isinstance(zoo.load(model), GLCVideo):
+        frames = [photo.crop((100 + 2 * i, 100 + i, 276 + 2 * i, 244 + i)) for i in range(12)]
+        data = b"".join(api.encode_video(frames, model, quality=1.5, intra_period=8))
+        (DATA / f"{model}.glv").write_bytes(data)
+        (DATA / "golden_video.json").write_text(json.dumps({f"{model}.glv": references_hash(data)}, indent=2) + "\n")
+        return
     index = DATA / "golden.json"
     golden = json.loads(index.read_text()) if index.exists() else {}
-    photo = Image.open(DATA.parent.parent / "docs" / "images" / "lake.png").convert("RGB")
     for quality, size in ((0, (200, 130)), (None, (333, 257)), (1.5, (64, 1))):
         data = api.encode(photo.crop((100, 100, 100 + size[0], 100 + size[1])), model=model, quality=quality)
         name = f"{model}-{size[0]}x{size[1]}.glc"

@@ -10,7 +10,7 @@ from PIL import Image
 
 import glc_toolkit as glc
 from glc_toolkit import api, zoo
-from tests.make_golden import DATA, latent_hash
+from tests.make_golden import DATA, latent_hash, references_hash
 
 
 @settings(max_examples=25)
@@ -136,6 +136,15 @@ def test_damage_is_refused(photo, model):
     for end in (0, 1, 9, 12, len(data) // 2, len(data) - 1):
         with pytest.raises(glc.BitstreamError):
             glc.decode(data[:end])
+
+
+def test_golden_videos_still_decode():
+    golden = json.loads((DATA / "golden_video.json").read_text())
+    assert golden
+    for name, expected in golden.items():
+        data = (DATA / name).read_bytes()
+        assert [frame.size for frame in glc.decode(data)] == [(176, 144)] * 12
+        assert references_hash(data) == expected
 
 
 def test_golden_streams_still_decode():
