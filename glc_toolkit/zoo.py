@@ -140,8 +140,9 @@ def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", 
     return folder
 
 
-def write_sums(folder: Path) -> None:
+def write_sums(folder: str | Path) -> None:
     """Renew SHA256SUMS, after the card was edited say."""
+    folder = Path(folder)
     names = [name for name in (CONFIG, WEIGHTS, CARD) if (folder / name).is_file()]
     (folder / SUMS).write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in names))
     _load.cache_clear()
