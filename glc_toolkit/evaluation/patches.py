@@ -77,20 +77,19 @@ def inception(weights: Path | None = None) -> nn.Module:
         from torchmetrics.image.fid import NoTrainInceptionV3
     except ModuleNotFoundError as error:
         raise ValueError(f"fid and kid need {error.name}: pip install 'glc-toolkit[eval]' torch-fidelity") from None
-    if weights is None:
-        weights = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
-        if not weights.is_file():
-            weights.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                torch.hub.download_url_to_file(URL_INCEPTION_V3, str(weights), progress=False)
-            except OSError as error:
-                raise ValueError(
-                    f"Inception's weights cannot be fetched ({error}); put {URL_INCEPTION_V3} at {weights}, "
-                    "or use fd-efflite0 and kd-efflite0"
-                ) from error
+    file = weights or Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
+    if weights is None and not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(file), progress=False)
+        except OSError as error:
+            raise ValueError(
+                f"Inception's weights cannot be fetched ({error}); put {URL_INCEPTION_V3} at {file}, "
+                "or use fd-efflite0 and kd-efflite0"
+            ) from error
     with tempfile.NamedTemporaryFile(suffix=".pth") as clean:
         # torch-fidelity would run code of the file: give it one that was written here, of tensors alone.
-        torch.save(torch.load(weights, weights_only=True), clean.name)
+        torch.save(torch.load(file, weights_only=True), clean.name)
         net = NoTrainInceptionV3("inception-v3-compat", ["2048"], clean.name)
     net.num_features = 2048  # pyright: ignore[reportArgumentType]
     return net
