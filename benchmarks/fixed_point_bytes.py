@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from glc_toolkit import api, io, weights, zoo
-from glc_toolkit.components import layers
+from glc_toolkit.components import fixed_point
 from glc_toolkit.evaluation.evaluate import find
 
 
@@ -24,7 +24,7 @@ def float_model(name: str):
     model = zoo.load(name)
     torch.nn.Module.train(model, False)
     for part in (*model.hyper.exact, model.context):
-        part.float()
+        fixed_point.to_floating_point(part)
     stored = weights.unpack(load_file(zoo.locate(name) / zoo.WEIGHTS))
     torch.nn.Module.load_state_dict(model, {**stored, "_extra_state": model.get_extra_state()})
     return model
@@ -44,7 +44,7 @@ def main(folder: Path, model: str, quality: tuple[float | None]) -> None:
     fixed = {q: payload_bytes(exact, latents, q) for q in quality}
     floating = float_model(model)
     for module in list(sys.modules.values()):
-        if getattr(module, "fixed", None) is layers.fixed and module is not layers:
+        if getattr(module, "fixed", None) is fixed_point.fixed and module is not fixed_point:
             module.fixed = lambda x: x
     for q in quality:
         other = payload_bytes(floating, latents, q)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glc_toolkit import registry
+from glc_toolkit.components.fixed_point import to_floating_point
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCImage
 from glc_toolkit.models.base import has_bf16
@@ -104,7 +105,8 @@ def refine(
 
 def differentiable(model: GLCImage) -> GLCImage:
     """A copy in float32 whose symbols pass gradients on; its hyper module and backbone stay as in use."""
-    network = copy.deepcopy(model).float().requires_grad_(False)
+    network = copy.deepcopy(model).requires_grad_(False)
+    to_floating_point(network)
     network.training = True
     for part in (network.transform, network.context, network.entropy_model):
         part.train()

@@ -2,7 +2,7 @@
 
     python -m tests.reference_decoder FILE.glc MODEL_FOLDER
 
-Convolutions are int64 arithmetic: whoever computes the same has exact sums.
+Sums of products are int64 arithmetic: whoever computes the same has exact sums.
 """
 
 import hashlib
@@ -61,8 +61,21 @@ def fixed(x: np.ndarray) -> np.ndarray:
     return grid(x) / 2.0**16
 
 
+def integers(x: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """``x`` as 16-bit integers, and the power of two that each along ``axis`` stands for."""
+    largest = np.clip(abs(x).max(axis, keepdims=True).astype(np.float64) * (1 + 2.0**-7), 2.0**-17, 2.0**11)
+    unit = np.ldexp(1.0, np.frexp(largest)[1] - 15)
+    return np.clip(np.rint(x / unit), -32514, 32514).astype(np.int64), unit
+
+
+def digits(whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """256 * high + low, low within [-128, 127]."""
+    high = whole + 128 >> 8
+    return high, whole - 256 * high
+
+
 def leaky(x: np.ndarray, slope: float) -> np.ndarray:
-    return np.where(x > 0, x, x * slope)
+    return np.where(x > 0, x, x * x.dtype.type(slope))
 
 
 def pixel_shuffle(x: np.ndarray) -> np.ndarray:
@@ -81,28 +94,46 @@ class Network:
         """How many parts are numbered below ``name``."""
         return len({key[len(name) + 1 :].split(".")[0] for key in self.tensors if key.startswith(name + ".")})
 
-    def conv(self, name: str, x: np.ndarray) -> np.ndarray:
-        weight, bias = (
-            np.rint(self.tensors[f"{name}.{part}"] * 2.0**16).astype(np.int64) for part in ("weight", "bias")
-        )
+    def conv(self, name: str, x: np.ndarray, output: type = np.float64) -> np.ndarray:
+        weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
+        depthwise = weight.shape[1] == 1 < len(x)
+        return self.depthwise(weight, bias, x) if depthwise else self.dense(weight, bias, x, output)
+
+    def depthwise(self, weight: np.ndarray, bias: np.ndarray, x: np.ndarray) -> np.ndarray:
+        weight, bias = (np.rint(t * 2.0**16).astype(np.int64) for t in (weight, bias))
         side, (_, height, width) = weight.shape[-1], x.shape
         padded = np.pad(grid(x), ((0, 0), (side // 2, side // 2), (side // 2, side // 2)))
-        sums = np.repeat(bias << 16, height * width).reshape(len(bias), height, width)
+        sums = np.repeat(bias << 16, height * width).reshape(x.shape)
         for i in range(side):
             for j in range(side):
-                part, tap = padded[:, i : i + height, j : j + width], weight[:, :, i, j]
-                if weight.shape[1] == 1 < len(part):  # depth-wise
-                    sums += tap[:, :, None] * part
-                else:
-                    sums += (tap @ part.reshape(len(part), -1)).reshape(sums.shape)
+                sums += weight[:, 0, i, j, None, None] * padded[:, i : i + height, j : j + width]
         assert abs(sums).max() < 2**53
         return sums / 2.0**32
+
+    def dense(self, weight: np.ndarray, bias: np.ndarray, x: np.ndarray, output: type) -> np.ndarray:
+        side, (channels, height, width) = weight.shape[-1], x.shape
+        taps, unit_w = integers(weight, axis=None)
+        spare = 2 ** ((channels - 1) // 512).bit_length()
+        taps = np.rint(taps / spare).astype(np.int64)
+        whole, unit_x = integers(x, axis=0)
+        padded, unit_x = (np.pad(t, ((0, 0), (side // 2, side // 2), (side // 2, side // 2))) for t in (whole, unit_x))
+        out = np.zeros((len(weight), height, width), output)
+        for i in range(side):
+            for j in range(side):
+                part, unit = (t[:, i : i + height, j : j + width] for t in (padded, unit_x))
+                (w_high, w_low), (x_high, x_low) = digits(taps[:, :, i, j]), digits(part.reshape(channels, -1))
+                sums = 256 * (w_high @ x_high) + w_low @ x_high + w_high @ x_low
+                assert abs(sums).max() < 2**31
+                out = out + sums.reshape(out.shape).astype(output) * (unit * (256 * spare * unit_w.item())).astype(
+                    output
+                )
+        return out + bias[:, None, None].astype(output)
 
     def depth_conv_block(self, name: str, x: np.ndarray, gated: bool = True) -> np.ndarray:
         inner = self.conv(f"{name}.0.depth_conv", leaky(self.conv(f"{name}.0.conv1", x), 0.01))
         skip = self.conv(f"{name}.0.adaptor", x) if f"{name}.0.adaptor.weight" in self.tensors else x
         x = self.conv(f"{name}.0.conv2", inner) + skip
-        a, b = np.split(self.conv(f"{name}.1.conv", x), 2)
+        a, b = np.split(self.conv(f"{name}.1.conv", x, np.float32), 2)
         mixed = a * leaky(b, 0.1) if gated else leaky(a, 0.1) + leaky(b, 0.01)
         return x + self.conv(f"{name}.1.conv_out", mixed)
 

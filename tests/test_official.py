@@ -334,8 +334,8 @@ class Code:
             r"missing \(1\): code_pred_loss.feat_emb.bias$",
         ),
         (
-            lambda t: {**t, "y_spatial_prior_reduction.bias": t["y_spatial_prior_reduction.bias"] + 1e7},
-            "only those below",
+            lambda t: {**t, "y_spatial_prior_reduction.weight": t["y_spatial_prior_reduction.weight"] + 1e7},
+            r"its weights reach 1e\+07",
         ),
         (lambda t: {"model": t}, "holds no state dict"),
         (lambda t: t["q_enc"], "holds no state dict"),

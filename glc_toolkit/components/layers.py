@@ -1,11 +1,7 @@
 """Blocks shared by the latent codec: depth-wise convolution with 1x1 mixing, without normalisation.
 
-Source: the transform and prior networks of GLC (Jia et al., CVPR 2024), themselves of the DCVC family.
-
-What an entropy decoder computes has to be the same bits everywhere. In evaluation its convolutions run in float64 on
-multiples of 2**-16, weights and inputs alike: every product is then a multiple of 2**-32, every sum is exact as long as
-it stays below 2**21, and an exact sum does not depend on its order. :func:`to_fixed_point` puts weights on the grid and
-proves the bound. Everything between convolutions is elementwise, where IEEE arithmetic leaves one result only.
+Source: the transform and prior networks of GLC (Jia et al., CVPR 2024), themselves of the DCVC family. An entropy
+decoder runs them in fixed point (:mod:`glc_toolkit.components.fixed_point`), so every convolution is a ``FixedConv``.
 """
 
 from decimal import Context, Decimal
@@ -14,64 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STEPS = 2.0**16  # of the grid, in one
-LARGEST = 2.0**11  # that a convolution takes
-LARGEST_SUM = 2.0**21  # 2**53 steps of 2**-32
-ROUNDING = 1.5 * 2.0**36  # where float64 has steps of 2**-16
-AT_ONCE = 2**18  # activations that stay in a processor's cache
-
-
-def fixed(x: Tensor) -> Tensor:
-    """The nearest multiple of 2**-16 (half to even) within +- 2**11."""
-    if x.dtype != torch.float64:
-        return torch.round(x * STEPS).clamp(-LARGEST * STEPS, LARGEST * STEPS) / STEPS
-    return x.clamp(-LARGEST, LARGEST).add_(ROUNDING).sub_(ROUNDING)
-
-
-@torch.no_grad()
-def to_fixed_point(network: nn.Module) -> None:
-    """Take ``network`` to float64, its weights to multiples of 2**-16.
-
-    Raises ValueError if a sum could reach 2**21, or if there is a layer whose sums are not exact.
-    """
-    network.double()
-    for name, module in network.named_modules():
-        weights = list(module.parameters(recurse=False))
-        if weights and not getattr(module, "fixed_point", False):
-            raise ValueError(f"{name or type(module).__name__} is not exact in an entropy decoder: use FixedConv")
-        for weight in weights:
-            weight.copy_(torch.round(weight * STEPS) / STEPS)
-        if isinstance(module, FixedConv):
-            largest = (LARGEST * module.weight.abs().sum((1, 2, 3)) + module.bias.abs()).max()
-            if not largest < LARGEST_SUM:
-                raise ValueError(
-                    f"{name or type(module).__name__}: its weights allow sums of {largest:.3g}, "
-                    f"of which only those below {LARGEST_SUM:.3g} are exact"
-                )
-
-
-class FixedConv(nn.Conv2d):
-    """A convolution that an entropy decoder may run: ordinary in float32, exact in float64."""
-
-    fixed_point = True
-    bias: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.float64:
-            return super().forward(x)
-        x = fixed(x)
-        return self.shifted_products(x) if self.groups == self.in_channels else super().forward(x)
-
-    def shifted_products(self, x: Tensor) -> Tensor:
-        """A 3x3 depth-wise convolution; PyTorch's own takes float64 one channel at a time."""
-        height, width = x.shape[-2:]
-        out = torch.zeros_like(x).add_(self.bias[:, None, None])
-        x = F.pad(x, (1, 1, 1, 1))
-        weight = self.weight.flatten(1).t().contiguous()[..., None, None]  # (9, C, 1, 1)
-        for i in range(3):
-            for j in range(3):
-                out.addcmul_(weight[3 * i + j], x[..., i : i + height, j : j + width])
-        return out
+from glc_toolkit.components.fixed_point import AT_ONCE, STEPS, FixedConv, fixed
 
 
 def residual(x: Tensor, h: Tensor) -> Tensor:
@@ -133,7 +72,7 @@ class GatedFFN(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = conv1x1(channels, 4 * channels)
+        self.conv = FixedConv(channels, 4 * channels, 1, output=torch.float32)  # wide: half the memory
         self.conv_out = small(conv1x1(2 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +91,7 @@ class SumFFN(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = conv1x1(channels, 4 * channels)
+        self.conv = FixedConv(channels, 4 * channels, 1, output=torch.float32)  # wide: half the memory
         self.conv_out = conv1x1(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,16 +16,16 @@ MOVES = {
     "split", "split_with_sizes", "squeeze", "stack", "t", "transpose", "unsqueeze", "view", "where", "zeros",
     "zeros_like", "_unsafe_view",
 }
-# One IEEE operation on each element, correctly rounded by every implementation of it.
+# One IEEE operation on each element, correctly rounded by every implementation of it; or one of several elements.
 ELEMENTWISE = {
-    "abs", "add", "bitwise_and", "bitwise_not", "bitwise_or", "bucketize", "ceil", "clamp", "clamp_max",
+    "abs", "add", "amax", "amin", "bitwise_and", "bitwise_not", "bitwise_or", "bucketize", "ceil", "clamp", "clamp_max",
     "clamp_min", "div", "eq", "floor", "ge", "gt", "le", "leaky_relu", "lt", "maximum", "minimum", "mul", "ne",
     "neg", "round", "rsub", "sqrt", "sub",
 }
 # fmt: on
 
 # Sums of products, which are exact in any order if check_sum says so.
-SUMS = {"addcmul", "bmm", "convolution"}
+SUMS = {"addcmul", "bmm", "convolution", "mm"}
 
 
 class InexactError(AssertionError):
@@ -35,8 +35,8 @@ class InexactError(AssertionError):
 class ExactOnly(TorchDispatchMode):
     """Raises :class:`InexactError` at an operation that is not exact, on floats that decide symbols.
 
-    Floats are float64 wherever there is arithmetic; integers may do anything but leave their range. ``operations``
-    are those that were seen.
+    Floats are float64 wherever there is arithmetic, or float32 between sums; integers may do anything but leave their
+    range. ``operations`` are those that were seen.
     """
 
     def __init__(self):
@@ -54,8 +54,9 @@ class ExactOnly(TorchDispatchMode):
             check_sum(name, *(t for t in flat(args) if isinstance(t, Tensor)))
         elif name not in ELEMENTWISE:
             raise InexactError(f"{op} is not exact")
-        if isinstance(out, Tensor) and out.is_floating_point() and out.dtype != torch.float64:
-            raise InexactError(f"{op} is computed in {out.dtype}")
+        for tensor in tensors:
+            if tensor.dtype not in (torch.float64, torch.float32):
+                raise InexactError(f"{op} is computed in {tensor.dtype}")
         return out
 
 
@@ -69,12 +70,17 @@ def flat(value):
 
 
 def check_sum(name: str, *factors: Tensor) -> None:
-    """Raises :class:`InexactError` unless inputs and weights are multiples of 2**-16 and no sum can round."""
+    """Raises :class:`InexactError` unless no sum can round: of whole numbers ("mm"), else of multiples of 2**-16."""
+    steps, most = (1.0, 2.0**53) if name == "mm" else (STEPS, 2.0**21)
+    if any(factor.dtype != torch.float64 for factor in factors):
+        raise InexactError(f"{name} is computed in less than float64")
     addends, products = (factors[:1], factors[1:]) if name == "addcmul" else (factors[2:], factors[:2])
-    if any(not torch.equal(torch.round(t * STEPS), t * STEPS) for t in products):
-        raise InexactError(f"{name} of numbers that are no multiples of 2**-16")
+    if any(not torch.equal(torch.round(t * steps), t * steps) for t in products):
+        raise InexactError(f"{name} of numbers that are no multiples of {1 / steps:g}")
     x, weight = (t.abs().max() for t in products)
-    terms = {"convolution": products[1][0].numel(), "bmm": products[0].shape[-1]}.get(name, 9)
+    terms = {"convolution": products[1][0].numel(), "bmm": products[0].shape[-1], "mm": products[0].shape[-1]}.get(
+        name, 9
+    )
     bound = x * weight * terms + max((t.abs().max() for t in addends), default=0)
-    if not bound < 2.0**21:
-        raise InexactError(f"{name} whose sums may reach {float(bound):.3g}, of which only those below 2**21 are exact")
+    if not bound < most:
+        raise InexactError(f"{name} whose sums may reach {float(bound):.3g}; those below {most:.3g} are exact")

@@ -197,8 +197,8 @@ class _Meter(FlopCounterMode):
     """Floating-point operations since it was last read, and the peak memory of each stage."""
 
     def __init__(self, device: torch.device):
-        # What depth-wise convolutions in fixed point are made of (components/layers.py).
-        own = {torch.ops.aten.addcmul_: _multiply_and_add}
+        # What convolutions in fixed point are made of (components/fixed_point.py).
+        own = {torch.ops.aten.addcmul_: _multiply_and_add, torch.ops.aten._int_mm: _third_of_products}
         super().__init__(display=False, custom_mapping=own)
         self.device = device
         self.last = 0
@@ -212,6 +212,11 @@ class _Meter(FlopCounterMode):
 
 def _multiply_and_add(*shapes, out_shape: tuple, **_) -> int:
     return 2 * torch.Size(out_shape).numel()
+
+
+def _third_of_products(rows: tuple, columns: tuple, *_, out_shape: tuple, **__) -> int:
+    """Three products of digits are counted as the one of numbers that they make up."""
+    return 2 * rows[0] * rows[1] * columns[1] // 3
 
 
 def peak_memory(device: torch.device) -> int:

@@ -21,12 +21,13 @@ from compressai.ops import LowerBound
 from torch import Tensor, nn
 
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
-from glc_toolkit.components.layers import fixed, to_fixed_point
+from glc_toolkit.components.fixed_point import fixed, to_fixed_point, to_floating_point
 from glc_toolkit.facts import Facts
 from glc_toolkit.models.tiles import tiled
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 PRECISIONS = ("float32", "bf16", "auto")
+ARITHMETIC = b"16-bit integers by position"  # of the entropy networks: another would read other symbols
 
 
 class GLCModel(CompressionModel):
@@ -179,7 +180,7 @@ class GLCModel(CompressionModel):
         self._only_float32("be copied in float32")
         model = copy.deepcopy(self)
         for module in model.exact:
-            module.float()
+            to_floating_point(module)
         return model
 
     def _only_float32(self, wish: str) -> None:
@@ -227,15 +228,12 @@ class GLCModel(CompressionModel):
 
     def train(self, mode: bool = True) -> "GLCModel":
         """As in PyTorch; evaluation also moves the networks of the entropy decoder to fixed point (see
-        :mod:`glc_toolkit.components.layers`), which rounds their weights to multiples of 2**-16."""
+        :mod:`glc_toolkit.components.fixed_point`)."""
         if mode:
             self._only_float32("be trained")
         super().train(mode)
         for module in self.exact:
-            if mode:
-                module.float()
-            else:
-                to_fixed_point(module)
+            (to_floating_point if mode else to_fixed_point)(module)
         return self
 
     def update(self, scale_table: Tensor | None = None, force: bool = False, update_quantiles: bool = False) -> bool:
@@ -285,10 +283,10 @@ class GLCModel(CompressionModel):
         return tuple(f"{slot}.{name}" for slot, part in parts for name in getattr(part, attribute, ()))
 
     def fingerprint(self) -> bytes:
-        """32 bytes that name every weight and table a decoder uses."""
+        """32 bytes that name every weight and table a decoder uses, and how it computes with them."""
         if self.precision != "float32":
             return self._fingerprint
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(ARITHMETIC)
         for name, tensor in sorted(self.state_dict().items()):
             if name.startswith(self.encoder_only) or name.endswith("_extra_state"):
                 continue

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from glc_toolkit import BitstreamError, ModelFileError, models, zoo
-from glc_toolkit.components.layers import STEPS, FixedSigmoid
+from glc_toolkit.components.fixed_point import STEPS
+from glc_toolkit.components.layers import FixedSigmoid
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models import GLCVideo

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from glc_toolkit import registry
+from glc_toolkit.components.fixed_point import STEPS
 from glc_toolkit.components.hypers.base import HyperModule
-from glc_toolkit.components.layers import STEPS
 
 
 class CategoricalCodes(HyperModule):

@@ -10,9 +10,10 @@ from einops import einsum, rearrange
 from torch import Tensor, nn
 
 from glc_toolkit.coder import Decoder, Encoder
+from glc_toolkit.components.fixed_point import fixed
 from glc_toolkit.components.hypers.base import HyperModule
 from glc_toolkit.components.hypers.codes import CategoricalCodes
-from glc_toolkit.components.layers import FixedSigmoid, SumDepthConvBlock, conv1x1, conv3x3, fixed
+from glc_toolkit.components.layers import FixedSigmoid, SumDepthConvBlock, conv1x1, conv3x3
 
 
 class SpatioTemporalCategoricalHyper(CategoricalCodes, HyperModule):

@@ -1,5 +1,6 @@
 """Perceptual distances as losses. A model trained on one should say so beside its score on it."""
 
+import torch
 from torch import Tensor, nn
 
 from glc_toolkit.components.metrics.dists import DISTS
@@ -7,30 +8,35 @@ from glc_toolkit.components.metrics.lpips import LPIPS
 
 
 class PerceptualLoss(nn.Module):
-    """A metric of the first ``fraction`` of the batch: VGG16 costs more than a light codec, and crops are in
-    random order, so a part gives the same gradient on average."""
+    """A metric of the first ``fraction`` of the batch, and of a random window of ``side`` pixels if given: VGG16 costs
+    more than a light codec, and crops are in random order, so a part gives much the same gradient on average."""
 
-    def __init__(self, metric: nn.Module, fraction: float):
+    def __init__(self, metric: nn.Module, fraction: float, side: int | None):
         super().__init__()
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction has to be in (0, 1], not {fraction}")
         self.metric = metric
         self.fraction = fraction
+        self.side = side
 
     def forward(self, out: dict) -> Tensor:
         count = max(1, round(self.fraction * len(out["x"])))
-        return self.metric(out["x_hat"][:count], out["x"][:count]).mean()
+        x, x_hat = out["x"][:count], out["x_hat"][:count]
+        if self.side is not None:
+            top, left = (int(torch.randint(max(length - self.side, 0) + 1, ())) for length in x.shape[-2:])
+            x, x_hat = (t[..., top : top + self.side, left : left + self.side] for t in (x, x_hat))
+        return self.metric(x_hat, x).mean()
 
 
 class LPIPSLoss(PerceptualLoss):
     """LPIPS on ``net`` ("vgg" as in the paper, or "alex")."""
 
-    def __init__(self, net: str = "vgg", fraction: float = 1.0):
-        super().__init__(LPIPS(net), fraction)
+    def __init__(self, net: str = "vgg", fraction: float = 1.0, side: int | None = None):
+        super().__init__(LPIPS(net), fraction, side)
 
 
 class DISTSLoss(PerceptualLoss):
     """DISTS."""
 
-    def __init__(self, fraction: float = 1.0):
-        super().__init__(DISTS(), fraction)
+    def __init__(self, fraction: float = 1.0, side: int | None = None):
+        super().__init__(DISTS(), fraction, side)

@@ -52,10 +52,11 @@ class DISTS(nn.Module):
         similarity = x_hat.new_zeros(len(x_hat), dtype=torch.float32)
         weights = zip(self.alpha.split(self.widths), self.beta.split(self.widths), strict=True)
         for a, b, (alpha, beta) in zip(self.stages(x_hat), self.stages(x), weights, strict=True):
-            a_var, a_mean = torch.var_mean(a, (2, 3), correction=0)
-            b_var, b_mean = torch.var_mean(b, (2, 3), correction=0)
-            covariance = (a * b).mean((2, 3)) - a_mean * b_mean
-            texture = (2 * a_mean * b_mean + 1e-6) / (a_mean.square() + b_mean.square() + 1e-6)
-            structure = (2 * covariance + 1e-6) / (a_var + b_var + 1e-6)
+            a_mean, b_mean = a.mean((2, 3), keepdim=True), b.mean((2, 3), keepdim=True)
+            a_rest, b_rest = a - a_mean, b - b_mean
+            variances = (a_rest.square() + b_rest.square()).mean((2, 3))
+            covariance = (a_rest * b_rest).mean((2, 3))
+            texture = ((2 * a_mean * b_mean + 1e-6) / (a_mean.square() + b_mean.square() + 1e-6)).flatten(1)
+            structure = (2 * covariance + 1e-6) / (variances + 1e-6)
             similarity = similarity + (alpha * texture + beta * structure).sum(1)
         return 1 - similarity

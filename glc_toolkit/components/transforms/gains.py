@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from glc_toolkit.components.layers import fixed
+from glc_toolkit.components.fixed_point import fixed
 
 
 class Gain(nn.Module):

@@ -1,0 +1,188 @@
+"""Arithmetic that gives the same bits on every machine: what an entropy decoder is made of.
+
+In evaluation its networks run in float64, the widest parts in float32. An elementwise operation has one result in IEEE
+arithmetic; a sum of products would depend on its order, so sums are made of integers, which do not:
+
+- An ordinary convolution takes the channels of each position as 16-bit integers times a power of two that fits them,
+  and its weights likewise, all with one power. The sums of products fit 32 bits.
+- A depth-wise one takes multiples of 2**-16: products are multiples of 2**-32 and float64 holds their sums, below
+  2**21, exactly.
+
+Source: dynamic quantization by rows, as in LLM.int8() (Dettmers et al., NeurIPS 2022), with two digits instead of one.
+"""
+
+from functools import cache
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+STEPS = 2.0**16  # of the grid, in one
+LARGEST = 2.0**11  # that a convolution takes
+LARGEST_SUM = 2.0**21  # 2**53 steps of 2**-32
+ROUNDING = 1.5 * 2.0**36  # where float64 has steps of 2**-16
+WHOLE = {torch.float64: (1.5 * 2.0**52, torch.int64), torch.float32: (1.5 * 2.0**23, torch.int32)}  # steps of one
+SMALLEST = 2.0**-17  # of no less than this are the integers of a row 16 bits long
+HEADROOM = 1 + 2.0**-7  # for digits of a byte, the higher of which is rounded to nearest
+MOST = 32514  # 2**15 without the headroom
+MOST_INPUTS = 512  # whose sums stay below 2**31; with more, weights have a bit less for each doubling
+AT_ONCE = 2**20  # numbers that stay in a processor's cache
+
+
+def fixed(x: Tensor) -> Tensor:
+    """The nearest multiple of 2**-16 (half to even) within +- 2**11."""
+    if x.dtype != torch.float64:
+        return torch.round(x * STEPS).clamp(-LARGEST * STEPS, LARGEST * STEPS) / STEPS
+    return x.clamp(-LARGEST, LARGEST).add_(ROUNDING).sub_(ROUNDING)
+
+
+@torch.no_grad()
+def to_fixed_point(network: nn.Module) -> None:
+    """Take ``network`` to float64 and make what its exact layers multiply by.
+
+    Raises ValueError if there is a layer whose sums are not exact, or if weights allow sums beyond the range.
+    """
+    network.double()
+    for name, module in network.named_modules():
+        name = name or type(module).__name__
+        weights = list(module.parameters(recurse=False))
+        if weights and not getattr(module, "fixed_point", False):
+            raise ValueError(f"{name} is not exact in an entropy decoder: use FixedConv")
+        if isinstance(module, FixedConv):
+            module.prepare(name)
+            module.exact = True
+        else:
+            for weight in weights:
+                weight.copy_(torch.round(weight * STEPS) / STEPS)
+
+
+def to_floating_point(network: nn.Module) -> None:
+    """Take ``network`` to float32, to be trained or compared."""
+    network.float()
+    for module in network.modules():
+        if isinstance(module, FixedConv):
+            module.exact = False
+
+
+def integers(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """``rows`` (N, K) as whole numbers of at most 16 bits -> those, int16, and the power of two (N, 1) that is one."""
+    largest = torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True)).double()
+    exponent = (largest * HEADROOM).clamp_(SMALLEST, LARGEST).view(torch.int64) >> 52
+    unit, inverse = ((e << 52).view(torch.float64) for e in (exponent - 14, 2060 - exponent))
+    to_whole, as_integers = WHOLE[rows.dtype]  # the sum is rounded and has the integer in its last bits
+    whole = (rows * inverse.to(rows.dtype)).clamp_(-MOST, MOST).add_(to_whole)
+    return whole.view(as_integers).to(torch.int16), unit
+
+
+def digits(whole: Tensor) -> Tensor:
+    """16-bit integers (N, K) as 256 * high + low -> (N, 2, K) int8."""
+    both = torch.empty(len(whole), 2, whole.shape[1], dtype=torch.int8, device=whole.device)
+    both[:, 1] = whole  # the low byte, as a signed one
+    both[:, 0] = whole.add_(128).bitwise_right_shift_(8)
+    return both
+
+
+def overlap(shift: int, length: int) -> slice:
+    """Places whose neighbour, so many further, is there, too."""
+    return slice(max(-shift, 0), length - max(shift, 0))
+
+
+class FixedConv(nn.Conv2d):
+    """A convolution that an entropy decoder may run: exact after :func:`to_fixed_point`, before that an ordinary one.
+
+    With a stride of one and an output as large as its input, either depth-wise or of all channels with all. An exact
+    one gives float64, or what ``output`` says.
+    """
+
+    fixed_point = True
+    bias: Tensor
+    high: Tensor  #: high digits of the weights, (kernel area * outputs, inputs) int8
+    crossed: Tensor  #: low digits and high ones beside each other, for what is multiplied by high and low ones
+    unit: Tensor  #: what one of a sum of products stands for, but for the power of two of the inputs
+
+    def __init__(self, *args, output: torch.dtype = torch.float64, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.output = output
+        self.exact = False
+        for name in ("high", "crossed", "unit"):
+            self.register_buffer(name, None, persistent=False)
+
+    def prepare(self, name: str) -> None:
+        """What :meth:`forward` multiplies by. Raises ValueError if a sum could leave the exact range."""
+        side = self.kernel_size[0]
+        if self.stride != (1, 1) or self.dilation != (1, 1) or self.padding != (side // 2, side // 2) or side % 2 == 0:
+            raise ValueError(
+                f"{name}: a convolution in an entropy decoder has a stride of one and an output of its size"
+            )
+        if self.groups > 1:
+            for parameter in (self.weight, self.bias):
+                parameter.copy_(torch.round(parameter * STEPS) / STEPS)
+            largest = (LARGEST * self.weight.abs().sum((1, 2, 3)) + self.bias.abs()).max()
+            if self.groups != self.in_channels or not largest < LARGEST_SUM:
+                raise ValueError(
+                    f"{name}: its weights allow sums of {largest:.3g}, "
+                    f"of which only those below {LARGEST_SUM:.3g} are exact"
+                )
+            return
+        if not self.weight.abs().max() <= LARGEST:
+            raise ValueError(f"{name}: its weights reach {self.weight.abs().max():.3g}, and {LARGEST:g} are exact")
+        whole, unit = integers(self.weight.permute(2, 3, 0, 1).reshape(1, -1))
+        spare = 2 ** ((self.in_channels - 1) // MOST_INPUTS).bit_length()
+        both = digits(torch.round(whole.double() / spare).to(torch.int16).reshape(-1, self.in_channels))
+        self.high, self.crossed = both[:, 0].contiguous(), both.flip(1).flatten(1)
+        self.unit = 256 * spare * unit
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.exact:
+            return super().forward(x)
+        return self.depthwise(fixed(x)) if self.groups > 1 else self.dense(x)
+
+    def depthwise(self, x: Tensor) -> Tensor:
+        """Shifted products; PyTorch's own takes float64 one channel at a time."""
+        height, width = x.shape[-2:]
+        reach = self.kernel_size[0] // 2
+        weight = self.weight.permute(2, 3, 1, 0).contiguous()[..., None, None]  # (rows, columns, 1, C, 1, 1)
+        out = torch.addcmul(self.bias[:, None, None], weight[reach, reach], x)
+        for i, j in product(range(-reach, reach + 1), repeat=2):
+            if (i, j) != (0, 0) and abs(i) < height and abs(j) < width:
+                to, taken = ((..., overlap(sign * i, height), overlap(sign * j, width)) for sign in (1, -1))
+                out[to].addcmul_(weight[reach + i, reach + j], x[taken])
+        return out
+
+    def dense(self, x: Tensor) -> Tensor:
+        """The products of every tap of the kernel, added in order of its rows, then columns."""
+        batch, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(-1, channels).split(max(1, AT_ONCE // len(self.high)))
+        side, outputs = self.kernel_size[0], self.out_channels
+        bias = (self.bias if side == 1 else torch.zeros_like(self.bias[0])).to(self.output)
+        parts = [self.products(part, bias) for part in rows]
+        taps = (parts[0] if len(parts) == 1 else torch.cat(parts)).view(batch, height, width, -1)
+        if side > 1:
+            canvas = taps.new_zeros(batch, height + side - 1, width + side - 1, outputs)
+            for tap, part in enumerate(taps.split(outputs, 3)):
+                i, j = side - 1 - tap // side, side - 1 - tap % side
+                canvas[:, i : i + height, j : j + width] += part
+            taps = canvas[:, side // 2 : side // 2 + height, side // 2 : side // 2 + width] + self.bias
+        return taps.permute(0, 3, 1, 2)
+
+    def products(self, rows: Tensor, bias: Tensor) -> Tensor:
+        """``rows`` (N, inputs) -> (N, kernel area * outputs), plus ``bias``. The product of two low digits is left out:
+        it is smaller than what rounding to integers leaves out."""
+        whole, unit = integers(rows)
+        both = digits(whole)
+        high, both = both[:, 0], both.flatten(1)
+        if rows.device.type == "cpu" and has_exact_int8():
+            sums = torch._int_mm(both, self.crossed.t()).add_(torch._int_mm(high, self.high.t()), alpha=256)
+        else:
+            sums = both.double() @ self.crossed.t().double() + 256 * (high.double() @ self.high.t().double())
+        return sums.to(self.output).mul_((unit * self.unit).to(self.output)).add_(bias)
+
+
+@cache
+def has_exact_int8() -> bool:
+    """Whether this processor multiplies int8 fast, and without the saturated sums of older instructions."""
+    if not torch.cpu._is_vnni_supported():
+        return False
+    rows = torch.full((32, 64), -128, dtype=torch.int8)
+    columns = ((most, torch.full((32, 64), most, dtype=torch.int8).t()) for most in (-128, 127))
+    return all(bool((torch._int_mm(rows, most) == -128 * value * 64).all()) for value, most in columns)
