@@ -29,6 +29,7 @@ from glc_toolkit.types import BitstreamError
 
 INTRA, END = b"\0I", b"\0E"
 GAP = 64  # frames missing in a row that a P frame's check can tell from damage
+MOST_MISSING = 2**16  # in a row: a file that claims more was made to be decoded for ever
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def parse_header(data: Bytes) -> tuple[VideoHeader, int]:
 def records(data: Bytes, at: int, number: int = 0) -> Iterator[Frame | Damage]:
     """The frames of a file from offset ``at``, where that of ``number`` stands, in order.
 
-    What cannot be read is one :class:`Damage` up to the next intra frame; so is the end of a file that was cut short.
+    What cannot be read is one :class:`Damage` up to the next intra frame, no more than ``MOST_MISSING`` frames on; so
+    is the end of a file that was cut short.
     """
     while True:
         try:
@@ -166,7 +168,9 @@ def _next_intra(data: Bytes, at: int, number: int) -> tuple[int, int] | None:
             at += 1
             continue
         payload = data[after + 2 : after + 2 + length]
-        if own >= number and _check(own, payload) == int.from_bytes(data[after : after + 2], "big"):
+        if number <= own <= number + MOST_MISSING and _check(own, payload) == int.from_bytes(
+            data[after : after + 2], "big"
+        ):
             return at, own
         at = after + 2 + length  # a sound head tells the length: look no more inside, or hostile files take for ever
     return None

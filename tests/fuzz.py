@@ -24,9 +24,9 @@ import click
 import numpy as np
 import torch
 
-from glc_toolkit import BitstreamError, ModelFileError, api, bitstream, weights, zoo
+from glc_toolkit import BitstreamError, ModelFileError, api, bitstream, videostream, weights, zoo
 from glc_toolkit.conformance import tiny
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models import GLCImage, GLCVideo
 
 MEMORY = 2**30  # bytes that inputs may take beyond what the program starts with
 MAX_PIXELS = 2**14
@@ -47,6 +47,8 @@ CONFIG = {
     "entropy_model": {"name": "gaussian", "args": {"scale_levels": 8, "max_symbol": 15}},
 }
 CONFIG["backbone"]["args"].update(channels=4, latent_channels=4, quantizer=QUANTIZER)
+VIDEO = {**tiny.VIDEO, "channels": 4, "image": CONFIG}
+VIDEO["hyper"] = {**VIDEO["hyper"], "args": {**VIDEO["hyper"]["args"], "heads": 2}}
 
 
 # -- mutations ----------------------------------------------------------------------------------------------------
@@ -144,6 +146,53 @@ class Streams:
             return SECONDS
 
 
+class Videos:
+    """Videos of ten small frames, read by the model that wrote them."""
+
+    def __init__(self, model: GLCVideo):
+        self.model, fingerprint = model, model.fingerprint()
+        model.fingerprint = lambda: fingerprint
+        noise = np.random.default_rng(0).integers(0, 256, (10, 64, 60, 3), dtype=np.uint8)
+        self.seed = b"".join(api.encode_video(list(noise), model, quality=1))
+        self.body = videostream.parse_header(self.seed)[1]
+        self.records = list(videostream.records(self.seed, self.body))
+
+    def damaged(self, dice: random.Random) -> bytes:
+        """Mostly behind the header, where damage is to be got over."""
+        start = 0 if dice.random() < 0.1 else self.body
+        return self.seed[:start] + mutated(self.seed[start:], dice)
+
+    def forged(self, dice: random.Random) -> bytes:
+        """Records lost, repeated, moved, renumbered and changed, with checks that fit."""
+        frames = [(frame.number, frame.payload, frame.intra) for frame in self.records]
+        while True:
+            at = dice.randrange(len(frames))
+            number, payload, intra = frames.pop(at)
+            match dice.randrange(5):  # 4: it is lost
+                case 0:
+                    frames.insert(dice.randrange(len(frames) + 1), (number, payload, intra))
+                case 1:
+                    frames.insert(at, (dice.choice([0, 1, number + 1, 500, 2**16, 2**28 - 2]), payload, intra))
+                case 2:
+                    frames.insert(at, (number, mutated(payload, dice), intra))
+                case 3:
+                    frames.insert(at, (number, payload, not intra))
+            if not frames or dice.random() < 0.5:
+                end = dice.choice([b"", videostream.end(len(frames)), videostream.end(2**28 - 2)])
+                return self.seed[: self.body] + b"".join(videostream.record(*frame) for frame in frames) + end
+
+    def read(self, data: bytes) -> None:
+        told = []
+        for _ in api.decode_video(data, self.model, max_pixels=MAX_PIXELS, report=told.append):
+            pass
+        api.info(data, self.model, max_pixels=MAX_PIXELS)
+        if told:
+            raise BitstreamError(told[0].reason)
+
+    def seconds(self, data: bytes) -> float:
+        return SECONDS
+
+
 class ModelFiles:
     """Weights files, by way of a file."""
 
@@ -191,9 +240,12 @@ def targets(folder: Path) -> dict:
     torch.manual_seed(0)
     model_folder = zoo.save(GLCImage(CONFIG), folder / "model", "fuzz")
     streams, files = Streams(zoo.load(model_folder)), ModelFiles(model_folder / zoo.WEIGHTS, folder)
+    videos = Videos(zoo.load(zoo.save(GLCVideo(VIDEO), folder / "video", "fuzz")))
     return {
-        "stream, damaged": (976, streams.damaged, streams),
+        "stream, damaged": (970, streams.damaged, streams),
         "stream, forged checksum": (8, streams.forged, streams),
+        "video, damaged": (4, videos.damaged, videos),
+        "video, forged checks": (2, videos.forged, videos),
         "model file, damaged": (12, files.damaged, files),
         "model file, other tensors": (2, files.relabelled, files),
         "model file, other config": (2, files.reconfigured, files),

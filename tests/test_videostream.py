@@ -85,6 +85,14 @@ def test_hostile_intra_heads_take_linear_time():
     assert isinstance(list(videostream.records(data, START))[-1], Damage)
 
 
+@pytest.mark.parametrize("missing, resumes", [(2**16, 2**16 + 1), (2**16 + 1, None)])
+def test_a_frame_too_far_ahead_is_not_gone_on_with(missing, resumes):
+    """Each frame that is missing gives a picture: a few bytes would ask for millions."""
+    data = HEADER.to_bytes() + videostream.record(0, b"x", True) + videostream.record(1 + missing, b"x", True)
+    damage = next(item for item in videostream.records(data, START) if isinstance(item, Damage))
+    assert (damage.number, damage.resumes) == (1, resumes)
+
+
 def test_what_no_header_has():
     for change in ({"width": 0}, {"fps": Fraction(2**30)}):
         with pytest.raises(ValueError):
