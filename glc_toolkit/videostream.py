@@ -168,9 +168,8 @@ def _next_intra(data: Bytes, at: int, number: int) -> tuple[int, int] | None:
             at += 1
             continue
         payload = data[after + 2 : after + 2 + length]
-        if number <= own <= number + MOST_MISSING and _check(own, payload) == int.from_bytes(
-            data[after : after + 2], "big"
-        ):
+        sound = _check(own, payload) == int.from_bytes(data[after : after + 2], "big")
+        if sound and number <= own <= number + MOST_MISSING:
             return at, own
         at = after + 2 + length  # a sound head tells the length: look no more inside, or hostile files take for ever
     return None
