@@ -59,7 +59,8 @@ def metrics_of(curve: dict) -> list[str]:
 def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
     """One row a curve: BD-rate in per cent against the anchor, by metric; below 0 the curve's files are smaller.
 
-    By Akima interpolation of log-rate. NaN where one has fewer than four points, a curve is not monotonic, or the two
+    By Akima interpolation of log-rate, over the range of quality that both reach; ``METRIC-overlap`` is its share of
+    the range that either does. NaN where one has fewer than four points, a curve is not monotonic, or the two
     share no range of quality: that is no number then, rather than an extrapolated one.
     """
     try:
@@ -77,8 +78,12 @@ def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
                 continue
             sign = 1 if metric in HIGHER_IS_BETTER else -1
             a, b = ([(bpp, sign * value) for bpp, value in points(c, metric)] for c in (anchor, curve))
-            row[metric] = math.nan
-            if _usable(a) and _usable(b) and max(a[0][1], b[0][1]) < min(a[-1][1], b[-1][1]):
+            row[metric] = row[f"{metric}-overlap"] = math.nan
+            if not (_usable(a) and _usable(b)):
+                continue
+            (low, lower), (high, higher) = (sorted((a[end][1], b[end][1]), reverse=end == 0) for end in (0, -1))
+            row[f"{metric}-overlap"] = max(0.0, high - low) / (higher - lower)
+            if low < high:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of a small overlap: the share is in the row
                     row[metric] = float(

@@ -1,9 +1,10 @@
 """How much memory a piece of work takes at most."""
 
+import ctypes
 import math
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -14,6 +15,8 @@ def peak() -> Iterator[dict[str, float]]:
     """Fills ``megabytes``: the most that the resident memory of this process grew by inside the block; NaN where the
     system does not say (other than Linux)."""
     found = {"megabytes": math.nan}
+    with suppress(OSError, AttributeError):  # without glibc
+        ctypes.CDLL(None).malloc_trim(0)  # what is free would be used again, and not be seen
     try:
         RESET.write_text("5")  # the kernel's mark of the highest resident size starts anew
         before = _kilobytes("VmRSS")

@@ -35,7 +35,8 @@ def test_the_published_curves_are_whole():
 
 def test_half_the_bits_are_a_rate_of_minus_fifty():
     (row,) = curves.bd_rates([curve("a")], [curve("b", 0.5)])
-    assert row == {"codec": "b", "psnr-rgb": pytest.approx(-50), "dists": pytest.approx(-50)}
+    rates = {"psnr-rgb": pytest.approx(-50), "dists": pytest.approx(-50)}
+    assert row == {"codec": "b", **rates, "psnr-rgb-overlap": 1, "dists-overlap": 1}
 
 
 def test_there_is_no_rate_where_there_is_too_little():
@@ -45,6 +46,7 @@ def test_there_is_no_rate_where_there_is_too_little():
     bumpy["results"]["psnr-rgb"] = [20.0, 22.0, 21.0, 23.0]
     rows = curves.bd_rates([curve("a")], [curve("three", points=3), apart, bumpy])
     assert all(math.isnan(row["psnr-rgb"]) for row in rows)
+    assert rows[1]["psnr-rgb-overlap"] == 0
 
 
 def test_results_of_compressai_are_read(tmp_path):
