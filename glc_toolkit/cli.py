@@ -390,7 +390,8 @@ def plot(results, out, metrics, published):
 @click.option("--plain/--no-plain", default=True, help="Compare with a plain float32 run of the same graph.")
 @as_json
 def bench(model, size, device, precision, repeats, plain, as_json):
-    """Seconds, GFLOP and memory of every stage of MODEL: a zoo name, a folder, or glc-image-paper untrained."""
+    """Seconds, GFLOP and memory of every stage of MODEL: a zoo name, a folder, or untrained
+    glc-image-paper and glc-video-paper. Of a video model, those of a P frame."""
     width, height = _size(size)
     from glc_toolkit.evaluation.bench import report
 

@@ -1,4 +1,4 @@
-"""Where the time and the memory of a model go: one picture through its encoder and decoder, stage by stage.
+"""Where the time and the memory of a model go: one picture, or P frame, through encoder and decoder, stage by stage.
 
 The stages are timed inside a real encode and decode. Calls nest (a hyper module calls the coder), and what is inside
 counts for the inner stage alone, so that the stages add up to the whole. Each is compared with a plain run of the same
@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import cast
 from unittest.mock import patch
 
 import torch
@@ -19,26 +18,28 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from glc_toolkit import coder, official, zoo
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit import coder, models, official, zoo
+from glc_toolkit.models import GLCModel, GLCVideo
+from glc_toolkit.models.video import Reference
 
-CONFIGS = {"glc-image-paper": official.GLC_IMAGE}  # what can be measured without having its weights
+# What can be measured without having its weights.
+CONFIGS = {"glc-image-paper": official.GLC_IMAGE, "glc-video-paper": official.GLC_VIDEO}
 BETWEEN = "between the stages"  # padding, masks, quantization, the choice of tables
 Stage = tuple[str, str]  #: direction and name
 
 
-def load(name: str, **options) -> GLCImage:
+def load(name: str, **options) -> GLCModel:
     """A model of the zoo or a folder; a config of :data:`CONFIGS` with random weights where there is no such model."""
     if name not in CONFIGS or name in zoo.list_models():
-        return cast(GLCImage, zoo.load(name, **options))
+        return zoo.load(name, **options)
     return untrained(CONFIGS[name], **options)
 
 
-def untrained(config: dict, device: str | torch.device = "cpu", precision: str = "float32") -> GLCImage:
+def untrained(config: dict, device: str | torch.device = "cpu", precision: str = "float32") -> GLCModel:
     """A model of random weights that is ready to code."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = GLCImage(config).eval()
+        model = models.build(config).eval()
     model.update()
     model.to(device).set_precision(precision)
     return model
@@ -54,8 +55,9 @@ def picture(width: int, height: int) -> Tensor:
     return x.clamp(0, 1)
 
 
-def bench(model: GLCImage, x: Tensor, repeats: int = 3) -> dict:
-    """Code ``x`` (1, 3, H, W) once to count, then ``repeats`` times to measure.
+def bench(model: GLCModel, x: Tensor, repeats: int = 3) -> dict:
+    """Code ``x`` (1, 3, H, W) once to count, then ``repeats`` times to measure; with a video model as a P frame after
+    others, from which it has moved by two pixels.
 
     Returns ``stages``, a list of ``{"direction", "stage", "seconds", "gflop", "gflop_per_second", "peak_mb"}`` (median
     seconds; peak memory of the process, or of what PyTorch holds on a GPU, in MB), ``bytes`` of the stream and
@@ -63,15 +65,16 @@ def bench(model: GLCImage, x: Tensor, repeats: int = 3) -> dict:
     """
     x = x.to(next(model.parameters()).device)
     code = model.quality_code(None)
+    reference = _frame_before(model, x, code) if isinstance(model, GLCVideo) else None
     meter = _Meter(x.device)
     counted = _Stages(meter)
     with counted.inside(model):
-        stream, x_hat = counted.both_ways(model, x, code)
+        stream, x_hat = counted.both_ways(model, x, code, reference)
     seconds = defaultdict(list)
     for _ in range(repeats):
         timed = _Stages(_Clock(x.device))
         with timed.inside(model):
-            timed.both_ways(model, x, code)
+            timed.both_ways(model, x, code, reference)
         for stage, spent in timed.spent.items():
             seconds[stage].append(spent)
     stages = []
@@ -91,6 +94,12 @@ def bench(model: GLCImage, x: Tensor, repeats: int = 3) -> dict:
     return {"stages": stages, "bytes": len(stream), "psnr": -10 * torch.tensor(mse).log10().item()}
 
 
+def _frame_before(model: GLCVideo, x: Tensor, code: int) -> Reference:
+    """What a decoder has when it comes to a P frame that does not start afresh."""
+    intra, _ = model.encode_payload(x.roll(4, -1), code, None)
+    return model.encode_payload(x.roll(2, -1), code, intra)[0]
+
+
 def totals(stages: list[dict]) -> list[dict]:
     """One row for each direction: the sum of its stages, and the largest of their peaks."""
     rows = []
@@ -106,7 +115,7 @@ def totals(stages: list[dict]) -> list[dict]:
 def report(name: str, width: int, height: int, device: str, precision: str, repeats: int, compare: bool) -> dict:
     """Everything that ``glc bench`` shows. The plain model goes first, and is gone when the other is measured."""
     x = picture(width, height)
-    other = bench(cast(GLCImage, load(name, device=device).plain()), x, repeats) if compare else None
+    other = bench(load(name, device=device).plain(), x, repeats) if compare else None
     model = load(name, device=device, precision=precision)
     result = bench(model, x, repeats)
     result["stages"] += totals(result["stages"])
@@ -131,13 +140,14 @@ class _Stages:
         self.stack: list[Stage] = []
 
     @contextlib.contextmanager
-    def inside(self, model: GLCImage) -> Iterator[None]:
+    def inside(self, model: GLCModel) -> Iterator[None]:
         """While it lasts, the parts of ``model`` and the coder report when they are called."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.meter)
             for owner, method, name in (
                 (model.backbone, "analysis", "backbone analysis"),
                 (model.backbone, "synthesis", "backbone synthesis"),
+                (getattr(model, "temporal", None), "forward", "temporal context"),
                 (model.transform, "analysis", "transform analysis"),
                 (model.transform, "synthesis", "transform synthesis"),
                 (model.hyper, "encode", "hyper"),
@@ -170,11 +180,18 @@ class _Stages:
         self.spent[stage] += self.meter.read(stage)
         self.stack.pop()
 
-    def both_ways(self, model: GLCImage, x: Tensor, code: int) -> tuple[bytes, Tensor]:
+    def both_ways(self, model, x: Tensor, code: int, reference: Reference | None) -> tuple[bytes, Tensor]:
+        shape = (x.shape[-2], x.shape[-1])
         with self.stage(("encode", BETWEEN)):
-            stream = model.encode_payload(model.analysis(x), code)
+            if reference is None:
+                stream = model.encode_payload(model.analysis(x), code)
+            else:
+                _, stream = model.encode_payload(x, code, reference)
         with self.stage(("decode", BETWEEN)):
-            x_hat = model.decode_payload(stream, code, (x.shape[-2], x.shape[-1]))
+            if reference is None:
+                x_hat = model.decode_payload(stream, code, shape)
+            else:
+                x_hat = model.reconstruct(model.decode_payload(stream, code, shape, reference), shape)
         return stream, x_hat
 
 

@@ -28,6 +28,15 @@ def test_every_stage_of_both_directions_has_its_row(report):
         assert row["seconds"] > 0 and row["plain_seconds"] > 0 and row["peak_mb"] > 0
 
 
+def test_a_video_model_codes_a_frame_after_others():
+    x = bench.picture(96, 64)
+    facts = bench.bench(bench.untrained(tiny.VIDEO), x, repeats=1)
+    both = {bench.BETWEEN, "hyper", "entropy coder", "context, reduction", "context, pass 1", "temporal context"}
+    assert set(rows(facts, "encode")) == both | {"backbone analysis", "transform analysis", "transform synthesis"}
+    assert set(rows(facts, "decode")) == both | {"backbone synthesis", "transform synthesis"}
+    assert facts["bytes"] > 0
+
+
 def test_operations_are_those_of_the_layers(report):
     """Of the context reduction, one 1x1 convolution, and a transform, by hand."""
     positions, channels = 8 * 4, tiny.CHANNELS  # 96 x 64 pixels become 128 x 64
