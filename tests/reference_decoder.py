@@ -85,10 +85,14 @@ def pixel_shuffle(x: np.ndarray) -> np.ndarray:
 
 
 class Network:
-    """The layers of a model by their names in its weights file; every array is (C, h, w) float64."""
+    """The layers of a model by their names in its weights file; every array is (C, h, w) float64.
 
-    def __init__(self, tensors: dict[str, np.ndarray]):
-        self.tensors = tensors
+    ``tensors`` are those of which the names start with ``prefix``, without it: a video model holds an image model.
+    """
+
+    def __init__(self, tensors: dict[str, np.ndarray], prefix: str = ""):
+        own = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+        self.tensors = {name: t.astype(np.float64) if t.dtype.kind == "f" else t for name, t in own.items()}
 
     def depth(self, name: str) -> int:
         """How many parts are numbered below ``name``."""
@@ -132,10 +136,12 @@ class Network:
     def depth_conv_block(self, name: str, x: np.ndarray, gated: bool = True) -> np.ndarray:
         inner = self.conv(f"{name}.0.depth_conv", leaky(self.conv(f"{name}.0.conv1", x), 0.01))
         skip = self.conv(f"{name}.0.adaptor", x) if f"{name}.0.adaptor.weight" in self.tensors else x
-        x = self.conv(f"{name}.0.conv2", inner) + skip
-        a, b = np.split(self.conv(f"{name}.1.conv", x, np.float32), 2)
+        return self.feed_forward(f"{name}.1", self.conv(f"{name}.0.conv2", inner) + skip, gated)
+
+    def feed_forward(self, name: str, x: np.ndarray, gated: bool) -> np.ndarray:
+        a, b = np.split(self.conv(f"{name}.conv", x, np.float32), 2)
         mixed = a * leaky(b, 0.1) if gated else leaky(a, 0.1) + leaky(b, 0.01)
-        return x + self.conv(f"{name}.1.conv_out", mixed)
+        return x + self.conv(f"{name}.conv_out", mixed)
 
     def upsample(self, name: str, x: np.ndarray) -> np.ndarray:
         main = leaky(pixel_shuffle(self.conv(f"{name}.subpel_conv", x)), 0.01)
@@ -187,36 +193,51 @@ def crc16(data: bytes) -> int:
     return crc
 
 
+def read_model(folder: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """The tensors of a model and its metadata."""
+    with safe_open(folder / "model.safetensors", "np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["glc_toolkit"])
+
+
 def decode(data: bytes, folder: Path) -> dict[str, np.ndarray | list]:
     """A file and the folder of its model -> ``z`` (symbols or indices), ``rows`` and ``symbols`` of each pass in order
     of channel, row, column, and ``y_hat`` (C, h, w)."""
-    with safe_open(folder / "model.safetensors", "np") as file:
-        facts = json.loads(file.metadata()["glc_toolkit"])
-        names = [name for name in file.keys() if name.startswith(("hyper.", "context.", "entropy_model."))]
-        tensors = {name: file.get_tensor(name) for name in names}
-    floats = {name: t.astype(np.float64) if t.dtype.kind == "f" else t for name, t in tensors.items()}
-    network, config = Network(floats), facts["config"]
-
+    tensors, facts = read_model(folder)
     assert data[:2] == b"\xa7\x01" and crc16(data[:2] + data[4:]) == int.from_bytes(data[2:4], "big")
     assert data[4:7].hex() == facts["fingerprint"][:6]
     width, at = leb128(data, 8)
     height, at = leb128(data, at)
-    decoder = RangeDecoder(data[at:])
+    return decode_picture(RangeDecoder(data[at:]), Network(tensors), facts["config"], width, height)
 
+
+def decode_picture(decoder: RangeDecoder, network: Network, config: dict, width: int, height: int) -> dict:
     factor = 4 * downsampling(config["backbone"])
     h, w = -(-height // factor), -(-width // factor)
-    cdf, offset = tensors["hyper.entropy_model._quantized_cdf"], tensors["hyper.entropy_model._offset"]
-    z = decoder.symbols(np.repeat(np.arange(len(cdf)), h * w), cdf, offset).reshape(len(cdf), h, w)
+    z = read_z(decoder, network, h, w)
     if config["hyper"]["name"] == "factorized":
-        z_hat = z + floats["hyper.entropy_model.quantiles"][:, 0, 1, None, None]
+        z_hat = z + network.tensors["hyper.entropy_model.quantiles"][:, 0, 1, None, None]
     else:
-        z_hat = sum(codes[index] for codes, index in zip(tensors["hyper.codes"], z, strict=True)).transpose(2, 0, 1)
-        z_hat = z_hat / 2.0**16
-    params = network.hyper_synthesis(z_hat)
-    step, scales, means = np.split(fixed(params), 3)
+        z_hat = look_up(network, z)
+    return {"z": z, **read_y(decoder, network, config, network.hyper_synthesis(z_hat))}
 
+
+def read_z(decoder: RangeDecoder, network: Network, height: int, width: int) -> np.ndarray:
+    cdf, offset = (network.tensors[f"hyper.entropy_model.{name}"] for name in ("_quantized_cdf", "_offset"))
+    return decoder.symbols(np.repeat(np.arange(len(cdf)), height * width), cdf, offset).reshape(-1, height, width)
+
+
+def look_up(network: Network, z: np.ndarray) -> np.ndarray:
+    """Indices (codebooks, h, w) -> z_hat (C, h, w)."""
+    codes = network.tensors["hyper.codes"]
+    return sum(table[index] for table, index in zip(codes, z, strict=True)).transpose(2, 0, 1) / 2.0**16
+
+
+def read_y(decoder: RangeDecoder, network: Network, config: dict, params: np.ndarray) -> dict:
+    """The passes of y, given what the hyper module makes of z."""
+    step, scales, means = np.split(fixed(params), 3)
+    tensors = network.tensors
     cdf, offset = tensors["entropy_model._quantized_cdf"], tensors["entropy_model._offset"]
-    table = floats["entropy_model.scale_table"]
+    table = tensors["entropy_model.scale_table"]
     skip = config["entropy_model"].get("args", {}).get("skip", True)
     y_hat, all_rows, all_symbols = np.zeros_like(means), [], []
     reduced = network.conv("context.reduction", params) if "context.reduction.weight" in tensors else params
@@ -230,7 +251,7 @@ def decode(data: bytes, folder: Path) -> dict[str, np.ndarray | list]:
         y_hat = y_hat + symbols + means * mask
         all_rows.append(rows)
         all_symbols.append(symbols[coded])
-    return {"z": z, "rows": all_rows, "symbols": all_symbols, "y_hat": y_hat * np.maximum(step, 0.5)}
+    return {"rows": all_rows, "symbols": all_symbols, "y_hat": y_hat * np.maximum(step, 0.5)}
 
 
 def downsampling(backbone: dict) -> int:

@@ -17,10 +17,11 @@ from glc_toolkit.components.fixed_point import FixedConv
 from glc_toolkit.conformance import tiny
 from glc_toolkit.conformance.exact import ExactOnly, InexactError
 from glc_toolkit.models.image import GLCImage
-from tests import reference_decoder
+from tests import reference_decoder, reference_video_decoder
 from tests.make_golden import DATA
 
 GOLDEN = json.loads((DATA / "golden.json").read_text())
+GOLDEN_VIDEO = json.loads((DATA / "golden_video.json").read_text())
 LARGEST = "glc-image-0.03-333x257.glc"
 FAST = sorted(set(GOLDEN) - {LARGEST})
 HYPERS = sorted(set(registry.names("hyper")) & {"spatial_categorical", "factorized"})
@@ -70,6 +71,15 @@ def test_a_decoder_of_the_written_format_reads_the_golden_streams(model, name):
     assert [symbols.tolist() for symbols in other["symbols"]] == expected["symbols"][1:]
     assert other["y_hat"].tobytes() == expected["y_hat"]
     assert hashlib.sha256(other["y_hat"].tobytes()).hexdigest() == GOLDEN[name]["y_hat"]
+
+
+@pytest.mark.slow
+def test_it_reads_the_golden_video():
+    """Twelve frames, two of them intra frames, to the latents that they leave for the next."""
+    (name, expected), digest = *GOLDEN_VIDEO.items(), hashlib.sha256()
+    for l_hat in reference_video_decoder.decode((DATA / name).read_bytes(), zoo.locate("glc-video-0.01")):
+        digest.update(l_hat[None].tobytes())
+    assert digest.hexdigest() == expected
 
 
 @pytest.mark.parametrize("hyper, context", COMBINATIONS)
