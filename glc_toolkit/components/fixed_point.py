@@ -78,7 +78,7 @@ def digits(whole: Tensor) -> Tensor:
     """16-bit integers (N, K) as 256 * high + low -> (N, 2, K) int8."""
     both = torch.empty(len(whole), 2, whole.shape[1], dtype=torch.int8, device=whole.device)
     both[:, 1] = whole  # the low byte, as a signed one
-    both[:, 0] = whole.add_(128).bitwise_right_shift_(8)
+    both[:, 0] = (whole + 128).bitwise_right_shift_(8)
     return both
 
 
@@ -171,11 +171,18 @@ class FixedConv(nn.Conv2d):
         whole, unit = integers(rows)
         both = digits(whole)
         high, both = both[:, 0], both.flatten(1)
-        if rows.device.type == "cpu" and has_exact_int8():
-            sums = torch._int_mm(both, self.crossed.t()).add_(torch._int_mm(high, self.high.t()), alpha=256)
-        else:
-            sums = both.double() @ self.crossed.t().double() + 256 * (high.double() @ self.high.t().double())
+        sums = products_of_bytes(both, self.crossed.t()).add_(products_of_bytes(high, self.high.t()), alpha=256)
         return sums.to(self.output).mul_((unit * self.unit).to(self.output)).add_(bias)
+
+
+def products_of_bytes(rows: Tensor, columns: Tensor) -> Tensor:
+    """int8 (N, K) @ (K, M) -> int32. Where the processor does not do it, float32 holds the sums of 1024 at a time, also
+    where its factors lose bits for speed (TF32, bfloat16), as bytes have few."""
+    if rows.device.type == "cpu" and has_exact_int8():
+        return torch._int_mm(rows, columns)
+    parts = zip(rows.split(1024, 1), columns.split(1024, 0), strict=True)
+    sums = [(a.float() @ b.float()).to(torch.int32) for a, b in parts]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0, dtype=torch.int32)
 
 
 @cache

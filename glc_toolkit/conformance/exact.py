@@ -70,10 +70,11 @@ def flat(value):
 
 
 def check_sum(name: str, *factors: Tensor) -> None:
-    """Raises :class:`InexactError` unless no sum can round: of whole numbers ("mm"), else of multiples of 2**-16."""
-    steps, most = (1.0, 2.0**53) if name == "mm" else (STEPS, 2.0**21)
-    if any(factor.dtype != torch.float64 for factor in factors):
-        raise InexactError(f"{name} is computed in less than float64")
+    """Raises :class:`InexactError` unless no sum can round: of bytes in float32 ("mm"), else of multiples of 2**-16 in
+    float64."""
+    steps, most, dtype = (1.0, 2.0**24, torch.float32) if name == "mm" else (STEPS, 2.0**21, torch.float64)
+    if any(factor.dtype != dtype for factor in factors):
+        raise InexactError(f"{name} is not computed in {dtype}")
     addends, products = (factors[:1], factors[1:]) if name == "addcmul" else (factors[2:], factors[:2])
     if any(not torch.equal(torch.round(t * steps), t * steps) for t in products):
         raise InexactError(f"{name} of numbers that are no multiples of {1 / steps:g}")
@@ -82,5 +83,5 @@ def check_sum(name: str, *factors: Tensor) -> None:
         name, 9
     )
     bound = x * weight * terms + max((t.abs().max() for t in addends), default=0)
-    if not bound < most:
+    if not bound <= most:
         raise InexactError(f"{name} whose sums may reach {float(bound):.3g}; those below {most:.3g} are exact")
