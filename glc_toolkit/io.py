@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 Picture = Image.Image | str | os.PathLike | np.ndarray | Tensor
-MAX_PIXELS = 2**25  # 33 megapixels, about 12 GB with glc-image-0.03, going by one megapixel
+MAX_PIXELS = 2**25  # 33 megapixels, which glc-image-0.03 decodes in about 5 GB
 
 # Formats that Pillow knows by name but reads and writes with the help of another program only, or not at all.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
