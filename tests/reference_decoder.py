@@ -194,9 +194,10 @@ def crc16(data: bytes) -> int:
 
 
 def read_model(folder: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """The tensors of a model and its metadata."""
+    """The tensors of a model, but for its backbone's, and its metadata."""
     with safe_open(folder / "model.safetensors", "np") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["glc_toolkit"])
+        names = [name for name in file.keys() if "backbone." not in name]
+        return {name: file.get_tensor(name) for name in names}, json.loads(file.metadata()["glc_toolkit"])
 
 
 def decode(data: bytes, folder: Path) -> dict[str, np.ndarray | list]:

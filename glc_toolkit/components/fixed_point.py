@@ -12,9 +12,9 @@ Source: dynamic quantization by rows, as in LLM.int8() (Dettmers et al., NeurIPS
 """
 
 from functools import cache
-from itertools import product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 STEPS = 2.0**16  # of the grid, in one
@@ -82,11 +82,6 @@ def digits(whole: Tensor) -> Tensor:
     return both
 
 
-def overlap(shift: int, length: int) -> slice:
-    """Places whose neighbour, so many further, is there, too."""
-    return slice(max(-shift, 0), length - max(shift, 0))
-
-
 class FixedConv(nn.Conv2d):
     """A convolution that an entropy decoder may run: exact after :func:`to_fixed_point`, before that an ordinary one.
 
@@ -140,13 +135,13 @@ class FixedConv(nn.Conv2d):
     def depthwise(self, x: Tensor) -> Tensor:
         """Shifted products; PyTorch's own takes float64 one channel at a time."""
         height, width = x.shape[-2:]
-        reach = self.kernel_size[0] // 2
+        side = self.kernel_size[0]
+        out = torch.zeros_like(x).add_(self.bias[:, None, None])
+        x = F.pad(x, (side // 2,) * 4)
         weight = self.weight.permute(2, 3, 1, 0).contiguous()[..., None, None]  # (rows, columns, 1, C, 1, 1)
-        out = torch.addcmul(self.bias[:, None, None], weight[reach, reach], x)
-        for i, j in product(range(-reach, reach + 1), repeat=2):
-            if (i, j) != (0, 0) and abs(i) < height and abs(j) < width:
-                to, taken = ((..., overlap(sign * i, height), overlap(sign * j, width)) for sign in (1, -1))
-                out[to].addcmul_(weight[reach + i, reach + j], x[taken])
+        for i in range(side):
+            for j in range(side):
+                out.addcmul_(weight[i, j], x[..., i : i + height, j : j + width])
         return out
 
     def dense(self, x: Tensor) -> Tensor:

@@ -231,9 +231,9 @@ def _multiply_and_add(*shapes, out_shape: tuple, **_) -> int:
     return 2 * torch.Size(out_shape).numel()
 
 
-def _third_of_products(rows: tuple, columns: tuple, *_, out_shape: tuple, **__) -> int:
+def _third_of_products(rows: tuple, columns: tuple, *_, **__) -> float:
     """Three products of digits are counted as the one of numbers that they make up."""
-    return 2 * rows[0] * rows[1] * columns[1] // 3
+    return 2 * rows[0] * rows[1] * columns[1] / 3
 
 
 def peak_memory(device: torch.device) -> int:
