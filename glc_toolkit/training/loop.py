@@ -61,15 +61,18 @@ class StageModule(nn.Module):
                 if name != adversary(stage)
             }
         )
-        parts = dict(model.named_children())
-        if unknown := set(stage.trains) - set(parts):
-            raise ValueError(f"stage {stage.name!r} trains {', '.join(unknown)}, which is not among {', '.join(parts)}")
+        if unknown := (set(stage.trains) | set(stage.lr_scale)) - {name for name, _ in model.named_modules()}:
+            raise ValueError(
+                f"stage {stage.name!r} names {', '.join(unknown)}; the model has "
+                f"{', '.join(name for name, _ in model.named_children())} and what is in these"
+            )
         if stage.crop % model.downsampling_factor:
             raise ValueError(
                 f"stage {stage.name!r}: a crop of {stage.crop} is no multiple of {model.downsampling_factor}"
             )
-        for part, module in parts.items():
-            module.requires_grad_(part in stage.trains)
+        model.requires_grad_(False)
+        for part in stage.trains:
+            model.get_submodule(part).requires_grad_(True)
         for block in model.modules():
             block.__dict__.pop("forward", None)  # what an earlier stage may have put there
             if stage.checkpointing and type(block).__name__.endswith("Block"):
@@ -225,7 +228,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
 
     module = StageModule(model, stage).train().to(memory_format=torch.channels_last)
     weights = [p for p in module.parameters() if p.requires_grad]
-    optimizer = create_optimizer_v2(weights, stage.optimizer.name, stage.lr, **stage.optimizer.args)
+    optimizer = create_optimizer_v2(groups(module, stage), stage.optimizer.name, stage.lr, **stage.optimizer.args)
     modules, optimizers = {"model": model, "average": average, "losses": module.losses}, {"optimizer": optimizer}
     engine, optimizer = fabric.setup(module, optimizer)
     average.to(fabric.device)
@@ -254,7 +257,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             if progress >= 1:
                 break
             for group in optimizer.param_groups:
-                group["lr"] = stage.lr * schedule(step, progress, stage.warmup)
+                group["lr"] = group["lr_scale"] * stage.lr * schedule(step, progress, stage.warmup)
 
             x = pixels.float() / 255
             if x.ndim == 4:
@@ -312,6 +315,16 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 if "x_hat" in out:
                     write_samples(fabric, out, stage.name, facts["images"])
                 saved = time.monotonic()
+
+
+def groups(module: StageModule, stage: Stage) -> list[dict]:
+    """What learns, by the multiple of the stage's rate that it learns at: that of the longest name in ``lr_scale``."""
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            parts = [part for part in stage.lr_scale if name.startswith(f"model.{part}.")]
+            found.setdefault(stage.lr_scale[max(parts, key=len)] if parts else 1.0, []).append(parameter)
+    return [{"params": parameters, "lr_scale": scale} for scale, parameters in found.items()]
 
 
 def write_log(fabric: Fabric, folder: Path, where: dict, numbers: dict[str, float]) -> None:

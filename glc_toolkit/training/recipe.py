@@ -42,7 +42,7 @@ class Stage(Strict):
 
     name: str
     objective: Literal["vqvae", "latent", "joint"]
-    trains: list[str]  #: parts of the model that learn; the others are frozen
+    trains: list[str]  #: parts of the model that learn, as backbone or backbone.encoder; the others are frozen
     steps: int = Field(gt=0)
     minutes: float | None = Field(None, gt=0)  #: ends the stage (and its schedule) earlier
     batch: int = Field(16, gt=0)
@@ -50,6 +50,7 @@ class Stage(Strict):
     frames: int = Field(3, gt=1)  #: of a clip, the first an intra frame, for a video model
     every: int | None = Field(None, gt=0)  #: learn from one P frame in so many, each by itself
     lr: float = Field(2e-4, gt=0)
+    lr_scale: dict[str, float] = {}  #: multiples of ``lr`` for parts, as {backbone.generator: 0.1}
     optimizer: Optimizer = Optimizer()
     warmup: int = 200
     ema: float = Field(0.999, ge=0, lt=1)

@@ -20,7 +20,7 @@ from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.training.data import Crops, find_pictures, split
-from glc_toolkit.training.loop import StageModule, TrainingError, adversary, train
+from glc_toolkit.training.loop import StageModule, TrainingError, adversary, groups, train
 from glc_toolkit.training.recipe import Recipe
 from glc_toolkit.training.run import run
 from tests.conftest import ROOT
@@ -90,6 +90,18 @@ def test_each_stage_trains_its_parts_and_no_others(recipe, tmp_path):
     }
     assert "backbone" not in moved
     assert {"transform", "hyper", "context"} <= moved
+
+
+def test_parts_of_a_part_learn_at_their_own_rates(recipe):
+    told = {"trains": ["backbone", "hyper.h_a"], "lr_scale": {"backbone": 0.5, "backbone.generator": 0.1}}
+    stage = Recipe.model_validate({**recipe, "stages": [{**recipe["stages"][2], **told}]}).stages[0]
+    module = StageModule(GLCImage(tiny.MODEL), stage)
+    model = module.model
+    parts = {0.5: model.backbone.encoder, 0.1: model.backbone.generator, 1.0: model.hyper.h_a}
+    found = {group["lr_scale"]: {id(p) for p in group["params"]} for group in groups(module, stage)}
+    for scale, part in parts.items():
+        assert found[scale] >= {id(p) for p in part.parameters()}, scale
+    assert not any(p.requires_grad for p in model.hyper.h_s.parameters())
 
 
 CODE = """
@@ -266,7 +278,7 @@ def test_recipes_are_checked_before_anything_runs(recipe):
     wrong["stages"][0]["learning_rate"] = 1
     with pytest.raises(ValidationError, match="learning_rate"):
         Recipe.model_validate(wrong)
-    for field, value, message in (("trains", ["body"], "trains body"), ("crop", 65, "no multiple of 64")):
+    for field, value, message in (("trains", ["body"], "names body"), ("crop", 65, "no multiple of 64")):
         stage = Recipe.model_validate(recipe).stages[0].model_copy(update={field: value})
         with pytest.raises(ValueError, match=message):
             StageModule(GLCImage(tiny.MODEL), stage)
