@@ -110,9 +110,9 @@ class Watched(nn.Module):
     def quantize_residual(self, residual: Tensor, scales: Tensor) -> Tensor:
         return torch.zeros_like(residual) if self.preview else self.inner.quantize_residual(residual, scales)
 
-    def likelihood(self, symbols: Tensor, scales: Tensor) -> Tensor:
-        self.symbols, self.scales = symbols, scales
-        return self.inner.likelihood(symbols, scales)
+    def likelihood(self, residual: Tensor, scales: Tensor) -> Tensor:
+        self.symbols, self.scales = residual.round(), scales
+        return self.inner.likelihood(residual, scales)
 
 
 def coded(model: GLCImage, l: Tensor, quality: float, preview: bool = False) -> tuple[dict, Tensor, Tensor]:

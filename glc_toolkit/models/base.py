@@ -62,18 +62,23 @@ class GLCModel(CompressionModel):
     # -- passes -------------------------------------------------------------------------------------------------
 
     def estimate(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantize ``y`` (B, C, h, w) without writing bytes -> ``y_hat`` and the likelihood of each symbol."""
+        """Quantize ``y`` (B, C, h, w) without writing bytes -> ``y_hat`` and the likelihood of each symbol.
+
+        Gradients of ``y_hat`` = symbols + means go to ``y``, straight through, and to the means, for which the symbols
+        are constants: where a symbol is zero, and most are, the mean is all that a decoder sees.
+        """
         step, scales, means = self.split(params)
-        all_scales, all_symbols = torch.zeros_like(means), torch.zeros_like(means)
+        all_scales, all_residuals = torch.zeros_like(means), torch.zeros_like(means)
 
         def quantize(mask: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-            nonlocal all_scales, all_symbols
-            symbols = self.entropy_model.quantize_residual(y / step - means, scales) * mask
-            all_scales, all_symbols = all_scales + scales * mask, all_symbols + symbols
+            nonlocal all_scales, all_residuals
+            symbols = self.entropy_model.quantize_residual(y / step - means.detach(), scales) * mask
+            residual = (y / step - means) * mask if self.training else symbols
+            all_scales, all_residuals = all_scales + scales * mask, all_residuals + residual
             return symbols
 
         y_hat = self.passes(params, scales, means, quantize) * step
-        return y_hat, self.entropy_model.likelihood(all_symbols, all_scales)
+        return y_hat, self.entropy_model.likelihood(all_residuals, all_scales)
 
     def write(self, encoder: Encoder, y: Tensor, params: Tensor) -> Tensor:
         """Code one sample's ``y`` -> the ``y_hat`` that :meth:`read` will give."""

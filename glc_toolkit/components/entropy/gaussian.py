@@ -57,20 +57,34 @@ class GaussianTable(TableCoding, EntropyModel):
         rows = torch.bucketize(scales.contiguous(), middles)
         return torch.where(self.coded(scales), rows, -1)
 
-    def likelihood(self, symbols: Tensor, scales: Tensor) -> Tensor:
-        """Probability of each symbol, in float32 or better."""
-        symbols, scales = symbols.float(), scales.float()
+    def likelihood(self, residual: Tensor, scales: Tensor) -> Tensor:
+        """Probability of the symbol that each ``residual`` rounds to (a symbol is its own), in float32 or better.
+
+        In training its logarithm has two gradients: to the scales, that of the symbol's bits; to the residual, that of
+        :meth:`soft_bits`, as bits are constant where rounding is, which is nearly everywhere.
+        """
+        residual, scales = residual.float(), scales.float()
+        symbols = residual.detach().round().clamp(-self.max_symbol, self.max_symbol)
         if self.training:
-            return self.likelihood_lower_bound(interval(symbols, self.scale_bound(scales)))
+            scales = self.scale_bound(scales)
+            bits = self.soft_bits(residual, scales.detach())
+            return self.likelihood_lower_bound(interval(symbols, scales)) * (bits.detach() - bits).exp()
         rows = self.rows(scales)
         probability = interval(symbols, self.scale_table[rows.clamp(min=0)])
         return torch.where(rows < 0, 1.0, probability.clamp(min=2.0**-PRECISION))  # no less in the coding tables
 
+    def soft_bits(self, residual: Tensor, scales: Tensor) -> Tensor:
+        """Bits (to base e) that rise from one symbol's to the next one's between a quarter and three quarters."""
+        below = residual.detach().floor()
+        up = (2 * (residual - below) - 0.5).clamp(0, 1)
+        first, second = (-self.likelihood_lower_bound(interval(below + i, scales)).log() for i in (0, 1))
+        return first + up * (second - first)
+
     def forward(self, y: Tensor, scales: Tensor, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """CompressAI's signature: ``y_hat`` and the likelihoods, both in the shape of ``y``."""
         means = torch.zeros_like(y) if means is None else means
-        symbols = self.quantize_residual(y - means, scales)
-        return symbols + means, self.likelihood(symbols, scales)
+        symbols = self.quantize_residual(y - means.detach(), scales)
+        return symbols + means, self.likelihood(y - means if self.training else symbols, scales)
 
     def update(self, force: bool = False) -> bool:
         """Fill the coding tables; True if that was needed."""
