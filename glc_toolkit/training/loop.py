@@ -257,7 +257,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             if progress >= 1:
                 break
             for group in optimizer.param_groups:
-                group["lr"] = group["lr_scale"] * stage.lr * schedule(step, progress, stage.warmup)
+                group["lr"] = group["lr_scale"] * stage.lr * schedule(step, progress, stage)
 
             x = pixels.float() / 255
             if x.ndim == 4:
@@ -352,9 +352,10 @@ def batches(fabric, stage: Stage, samples: Dataset, facts: dict) -> DataLoader:
     return fabric.setup_dataloaders(DataLoader(samples, share, sampler=numbers), use_distributed_sampler=False)
 
 
-def schedule(step: int, progress: float, warmup: int) -> float:
-    """Linear warm-up, then half a cosine down to 2 %."""
-    return min((step + 1) / warmup, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+def schedule(step: int, progress: float, stage: Stage) -> float:
+    """Linear warm-up, then half a cosine down to ``lr_end``."""
+    cosine = 0.5 + 0.5 * math.cos(math.pi * progress)
+    return min((step + 1) / stage.warmup, stage.lr_end + (1 - stage.lr_end) * cosine)
 
 
 def adaptive_weight(module: StageModule, gan: nn.Module, out: dict, terms: dict, stage: Stage, rival: str) -> Tensor:

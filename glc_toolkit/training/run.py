@@ -95,12 +95,15 @@ def bpp(data: bytes, sample: list[Tensor]) -> float:
 
 
 def quality_for(model: GLCModel, samples: list[list[Tensor]], target: float) -> float:
-    """The quality (to a sixteenth of a level) whose mean file size over ``samples`` is nearest to ``target`` bpp."""
+    """The quality (to a sixteenth of a level) whose files for ``samples``, bits over pixels of all of them together,
+    are nearest to ``target`` bpp. (In a mean of their bpp the headers of small pictures would count as much as the
+    content of large ones.)"""
     rates: dict[int, float] = {}
+    pixels = sum(frame[0].numel() for sample in samples for frame in sample)
 
     def rate(step: int) -> float:
         if step not in rates:
-            rates[step] = fmean(bpp(compress(model, sample, step / 16), sample) for sample in samples)
+            rates[step] = 8 * sum(len(compress(model, sample, step / 16)) for sample in samples) / pixels
         return rates[step]
 
     low, high = 0, 16 * (model.levels - 1)
