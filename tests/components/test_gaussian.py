@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from glc_toolkit import registry
-from glc_toolkit.models.image import GLCImage
 from glc_toolkit.conformance import tiny
+from glc_toolkit.models.image import GLCImage
 
 SCALES = torch.tensor([0.11, 0.3, 1.0, 5.0])
 
