@@ -1,0 +1,101 @@
+"""The paper's ablations in small: each arm by the same trainer, on the same pictures, in the same time.
+
+    python docs/make_ablations.py RUNS [ARM ...]
+
+trains the arms named (or all) in ``RUNS``, one after the other, and measures real files of the held-out pictures; then
+writes ``results/ablations.json``, draws ``images/ablations.png`` and prints the table of what there is so far. An arm
+that was stopped goes on where it was, one that is in the results is not trained again. Use the cores that
+``ablations.md`` names: the budget is time.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from glc_toolkit.evaluation.curves import plot
+from glc_toolkit.training.loop import train
+from glc_toolkit.training.recipe import Recipe
+from glc_toolkit.training.run import held_out, validate
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS / "results" / "ablations.json"
+MINUTES = (4.0, 2.0, 4.0)  # of the three stages
+EVERY = 3  # held-out picture is measured
+SHOWN = ("bpp", "lpips-alex", "dists", "psnr")
+
+
+def glc() -> Recipe:
+    """The shipped model by the paper's three stages, with code prediction in the last two; crops of 128 pixels."""
+    recipe = Recipe.read(DOCS.parent / "recipes" / "glc-image-0.03.yaml")
+    losses = recipe.stages[-1].losses
+    recipe.stages = recipe.stages[:3]
+    for stage, minutes in zip(recipe.stages, MINUTES, strict=True):
+        stage.minutes, stage.batch, stage.crop, stage.ema, stage.warmup = minutes, 16, 128, 0.99, 20
+    _, latent, joint = recipe.stages
+    joint.losses = {name: term.model_copy(deep=True) for name, term in losses.items()}
+    latent.losses["code_prediction"].args["positions"] = 8
+    joint.losses["code_prediction"] = latent.losses["code_prediction"].model_copy(deep=True)
+    return recipe
+
+
+def pixels() -> Recipe:
+    """The same networks, all of them on pixels from their first step: no autoencoder first, no loss in its latent."""
+    recipe = glc()
+    vqvae, _, joint = recipe.stages
+    del joint.losses["code_prediction"]
+    joint.minutes, joint.lr = sum(MINUTES), vqvae.lr
+    recipe.stages = [joint]
+    return recipe
+
+
+def factorized() -> Recipe:
+    recipe = glc()
+    recipe.model["hyper"] = {"name": "factorized"}
+    for stage in recipe.stages[1:]:
+        del stage.losses["codebook"]
+    return recipe
+
+
+def unpredicted() -> Recipe:
+    recipe = glc()
+    for stage in recipe.stages[1:]:
+        del stage.losses["code_prediction"]
+    return recipe
+
+
+ARMS: dict[str, tuple[str, Callable[[], Recipe]]] = {
+    "glc": ("GLC: latent, categorical, code prediction", glc),
+    "pixels": ("pixel space", pixels),
+    "factorized": ("factorized hyper module", factorized),
+    "unpredicted": ("no code prediction", unpredicted),
+}
+
+
+def curve(name: str, folder: Path) -> dict:
+    """Train an arm and measure each of its levels."""
+    title, recipe = ARMS[name][0], ARMS[name][1]()
+    model = train(recipe, folder / name)
+    model.update(force=True)
+    samples, _ = held_out(model, recipe)
+    rows = [validate(model, samples[::EVERY], float(level)) for level in range(model.levels)]
+    return {"name": name, "description": title, "results": {key: [row[key] for row in rows] for key in rows[0]}}
+
+
+def main(folder: str, *names: str) -> None:
+    curves = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for name in names or ARMS:
+        if name not in [done["name"] for done in curves]:
+            curves.append(curve(name, Path(folder)))
+            RESULTS.write_text(json.dumps(curves, indent=1) + "\n")
+    curves.sort(key=lambda done: list(ARMS).index(done["name"]))
+    plot(curves, DOCS / "images" / "ablations.png", SHOWN[1:])
+    print("| arm | level |", " | ".join(SHOWN), "|\n|" + "---|" * (len(SHOWN) + 2))
+    for done in curves:
+        for level in range(len(done["results"]["bpp"])):
+            values = [f"{done['results'][key][level]:.4f}" for key in SHOWN]
+            print(f"| {done['description']} | {level} |", " | ".join(values), "|")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
