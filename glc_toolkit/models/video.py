@@ -9,7 +9,6 @@ There are no motion vectors, and the only memory is ``l_hat``. It decides the co
 symbols: in evaluation everything up to ``l_hat`` runs in fixed point, and a decoder never drifts.
 """
 
-from collections.abc import Container
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -124,21 +123,20 @@ class GLCVideo(GLCModel):
         ]
         return {"x_hat": pictures if self.training else [x_hat.clamp(0, 1) for x_hat in pictures], **out}
 
-    def code_latents(self, latents: list[Tensor], quality: Tensor, learned: Container[int] | None = None) -> dict:
-        """The part of :meth:`forward` between the two halves of the backbones.
-
-        Gradients go back through all frames, and grow like the errors they are of. With ``learned``, the numbers of
-        the frames to learn from, they stay within each of these.
-        """
+    def code_latents(self, latents: list[Tensor], quality: Tensor) -> dict:
+        """The part of :meth:`forward` between the two halves of the backbones."""
         outs = [self.image.code_latent(latents[0], self.image_quality(quality))]
-        reference = Reference(outs[0]["l_hat"], 0)
-        for number, l in enumerate(latents[1:], 1):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and (learned is None or number in learned)):
-                outs.append(self.code_inter(l, reference, quality))
-            l_hat = outs[-1]["l_hat"]
-            reference = Reference(l_hat if learned is None else l_hat.detach(), number)
+        outs += self.code_inters(latents[1:], Reference(outs[0]["l_hat"], 0), quality)
         keys = ("l", "l_hat", "y_hat", "likelihoods", "hyper_loss", "indices")
         return {**{key: [out[key] for out in outs] for key in keys}, "quality": quality}
+
+    def code_inters(self, latents: list[Tensor], reference: Reference, quality: Tensor) -> list[dict]:
+        """P frames in a row, the first given ``reference``, each as :meth:`code_inter` gives it."""
+        outs = []
+        for l in latents:
+            outs.append(self.code_inter(l, reference, quality))
+            reference = Reference(outs[-1]["l_hat"], reference.age + 1)
+        return outs
 
     def code_inter(self, l: Tensor, reference: Reference, quality: Tensor) -> dict:
         """One P frame's latent, given the frame before, without writing bytes."""

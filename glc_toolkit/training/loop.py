@@ -4,14 +4,16 @@ stage I   "vqvae"   x -> l -> codes -> x_hat            learns the backbone
 stage II  "latent"  l -> y -> y_hat -> l_hat            learns the codec in the latent, backbone frozen
 stage III "joint"   x -> ... -> x_hat                   learns everything from pixels
 
-A video model learns the last two on clips: the first frame is an intra frame of its image model, and the others, one
-after another, are what the losses see, as so many pictures. Errors of a frame are felt in those after it.
+A video model learns the last two on clips: the first frame is an intra frame of its image model, and the others are
+what the losses see, as so many pictures. Errors of a frame are felt in those after it. Through many frames gradients
+explode, so that a clip may be several steps, a chunk of its frames each.
 """
 
 import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +33,7 @@ from torchvision.utils import make_grid
 from glc_toolkit import models, registry, zoo
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCModel, GLCVideo
+from glc_toolkit.models.video import Reference
 from glc_toolkit.training.data import ClipCrops, Crops, decode_clip, find_clips, find_pictures, split
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import load_facts, load_state, save_state
@@ -53,7 +56,6 @@ class StageModule(nn.Module):
         self.model: Any = model
         self.objective = "clip" if isinstance(model, GLCVideo) else stage.objective
         self.pixels = stage.objective == "joint"
-        self.every = stage.every
         self.losses = nn.ModuleDict(
             {
                 name: registry.build("loss", {"name": name, "args": term.args})
@@ -78,9 +80,13 @@ class StageModule(nn.Module):
             if stage.checkpointing and type(block).__name__.endswith("Block"):
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
-    def forward(self, x: Tensor, quality: Tensor, step: int) -> tuple[dict, dict[str, Tensor]]:
+    def forward(self, x: Tensor, quality: Tensor, first: int, step: int) -> tuple[dict, dict[str, Tensor]]:
+        """``first`` is the number of ``x``'s first frame in its clip."""
         self.step = step
-        out = {"x": x, **getattr(self, self.objective)(x, quality)}
+        if self.objective == "clip":
+            out = self.clip(x, quality, first)
+        else:
+            out = {"x": x, **getattr(self, self.objective)(x, quality)}
         return out, {name: loss(out) for name, loss in self.losses.items()}
 
     def vqvae(self, x: Tensor, quality: Tensor) -> dict:
@@ -110,22 +116,27 @@ class StageModule(nn.Module):
             self.model.backbone.train()
         return out
 
-    def clip(self, x: Tensor, quality: Tensor) -> dict:
-        frames = x.unbind(1)
+    def clip(self, x: Tensor, quality: Tensor, first: int) -> dict:
+        """A chunk of clips from frame ``first`` on, which is the intra frame, or the last frame of the step before."""
+        model, frames = self.model, x.unbind(1)
         with torch.no_grad():
-            latents = [self.model.image.analysis(frames[0]), *map(self.model.analysis, frames[1:])]
-        learned = [i for i in range(1, len(frames)) if self.every is None or (i + self.step) % self.every == 0]
-        out = self.model.code_latents(latents, quality, None if self.every is None else learned)
-        out = {key: [values[i] for i in learned] for key, values in out.items() if key != "quality"}
-        likelihoods = {key: torch.cat([p[key] for p in out["likelihoods"]]) for key in ("y", "z")}
-        seen = {key: torch.cat(out[key]) for key in ("l", "l_hat", "indices")}
-        seen |= {"likelihoods": likelihoods, "hyper_loss": sum(out["hyper_loss"]) / len(learned)}
-        seen |= {"x": torch.cat([frames[i] for i in learned]), "quality": quality.repeat(len(learned))}
+            if first == 0:
+                intra = model.image.code_latent(model.image.analysis(frames[0]), model.image_quality(quality))
+                self.reference = Reference(intra["l_hat"], 0)
+            latents = [model.analysis(frame) for frame in frames[1:]]
+        outs = model.code_inters(latents, self.reference, quality)
+        self.reference = Reference(outs[-1]["l_hat"].detach(), self.reference.age + len(outs))
+        likelihoods = {key: torch.cat([out["likelihoods"][key] for out in outs]) for key in ("y", "z")}
+        seen = {key: torch.cat([out[key] for out in outs]) for key in ("l", "l_hat", "indices")}
+        seen |= {"likelihoods": likelihoods, "hyper_loss": sum(out["hyper_loss"] for out in outs) / len(outs)}
+        # pixels cost most: those of one frame of each clip, all frames taking turns
+        drawn = [((self.step + i) % len(outs), i) for i in range(len(x))]
+        seen |= {"x": torch.stack([frames[k + 1][i] for k, i in drawn]), "quality": quality.repeat(len(outs))}
         if self.pixels:
-            seen["x_hat"] = self.model.backbone.synthesis(seen["l_hat"])
+            seen["x_hat"] = model.backbone.synthesis(torch.stack([outs[k]["l_hat"][i] for k, i in drawn]))
         if "code_prediction" in self.losses:
             with torch.no_grad():
-                seen["codes"] = self.model.backbone.quantize(seen["l"]).indices
+                seen["codes"] = model.backbone.quantize(seen["l"]).indices
         return seen
 
 
@@ -244,13 +255,14 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     still(model)  # after loading, which puts every part in the mode of the whole
     still(average.module)
 
-    loader = batches(fabric, stage, data.samples(stage, model, recipe.seed + facts["stage"]), facts)
+    chunks = stage.chunks if isinstance(model, GLCVideo) else 1
+    loader = batches(fabric, stage, data.samples(stage, model, recipe.seed + facts["stage"]), facts["step"], chunks)
     window = Window()
     started = time.monotonic() - facts["seconds"]
     saved = time.monotonic()
     with Progress(*COLUMNS, disable=not fabric.is_global_zero, transient=True) as bar:
         task = bar.add_task(stage.name, total=1.0)
-        for step, (pixels, quality) in enumerate(loader, facts["step"]):
+        for step, (pixels, quality, first) in enumerate(steps_of(loader, stage), facts["step"]):
             progress = step / stage.steps
             if stage.minutes:  # one clock for all processes, or some would wait for ever
                 progress = fabric.broadcast(max(progress, (time.monotonic() - started) / 60 / stage.minutes))
@@ -265,7 +277,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             if stage.all_levels:
                 quality = torch.arange(model.levels, device=x.device).repeat(len(x)).float()
                 x = x.repeat_interleave(model.levels, 0)
-            out, terms = engine(x, quality, step)
+            out, terms = engine(x, quality, first, step)
             total = cast(Tensor, sum(stage.losses[name].weight * term for name, term in terms.items()))
             if gan is not None and rival is not None and step >= stage.gan_start:
                 for parameter in learning:
@@ -309,7 +321,8 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 if collapse and step >= stage.warmup and window.steps == LOG_EVERY:
                     raise TrainingError(f"stage {stage.name!r}, step {step}: {collapse} in {LOG_EVERY} steps")
                 window.clear()
-            if time.monotonic() - saved > save_every and fabric.is_global_zero:
+            due = time.monotonic() - saved > save_every and (step + 1) % chunks == 0  # no clip is half way
+            if due and fabric.is_global_zero:
                 facts.update(step=step + 1, seconds=seconds)
                 save_state(state, modules, optimizers, facts)
                 if "x_hat" in out:
@@ -342,14 +355,29 @@ def write_samples(fabric: Fabric, out: dict, stage: str, images: int) -> None:
     board.add_image(f"{stage}/x_over_x_hat", make_grid(pairs, len(pairs) // 2), images)
 
 
-def batches(fabric, stage: Stage, samples: Dataset, facts: dict) -> DataLoader:
-    """Batches from step ``facts["step"]`` on, this process's share of each: sample numbers follow from the step."""
+def batches(fabric, stage: Stage, samples: Dataset, step: int, chunks: int) -> DataLoader:
+    """Batches from that of step ``step`` on, this process's share of each: sample numbers follow from the step."""
     share, rest = divmod(stage.batch, fabric.world_size)
     if rest:
         raise ValueError(f"stage {stage.name!r}: a batch of {stage.batch} cannot be shared by {fabric.world_size}")
-    steps = range(facts["step"], stage.steps)
-    numbers = [s * stage.batch + fabric.global_rank * share + i for s in steps for i in range(share)]
+    numbers = [
+        n * stage.batch + fabric.global_rank * share + i
+        for n in range(step // chunks, -(-stage.steps // chunks))
+        for i in range(share)
+    ]
     return fabric.setup_dataloaders(DataLoader(samples, share, sampler=numbers), use_distributed_sampler=False)
+
+
+def steps_of(loader: DataLoader, stage: Stage) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """``x``, quality, and the number of the first frame: a batch of pictures is a step, one of clips ``stage.chunks``,
+    each with the last frame of the step before."""
+    for x, quality in loader:
+        if x.ndim == 4:
+            yield x, quality, 0
+            continue
+        size = stage.chunk or stage.frames - 1
+        for first in range(0, stage.frames - 1, size):
+            yield x[:, first : first + size + 1], quality, first
 
 
 def schedule(step: int, progress: float, stage: Stage) -> float:

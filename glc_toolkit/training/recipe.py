@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
@@ -48,7 +48,7 @@ class Stage(Strict):
     batch: int = Field(16, gt=0)
     crop: int = Field(128, gt=0)
     frames: int = Field(3, gt=1)  #: of a clip, the first an intra frame, for a video model
-    every: int | None = Field(None, gt=0)  #: learn from one P frame in so many, each by itself
+    chunk: int | None = Field(None, gt=0)  #: P frames a step; a clip's steps follow each other; None for all in one
     lr: float = Field(2e-4, gt=0)
     lr_scale: dict[str, float] = {}  #: multiples of ``lr`` for parts, as {backbone.generator: 0.1}
     optimizer: Optimizer = Optimizer()
@@ -62,11 +62,10 @@ class Stage(Strict):
     least_codes: int = 3  #: fewer codes of a codebook in use over 50 steps stop the run
     losses: dict[str, Term]
 
-    @model_validator(mode="after")
-    def _learns_from_a_frame(self) -> "Stage":
-        if self.every is not None and self.every >= self.frames:
-            raise ValueError(f"one frame in {self.every} is none of the {self.frames - 1} P frames of a clip")
-        return self
+    @property
+    def chunks(self) -> int:
+        """Steps that a clip takes."""
+        return -(-(self.frames - 1) // (self.chunk or self.frames - 1))
 
 
 class Recipe(Strict):

@@ -11,7 +11,7 @@ from glc_toolkit.models import GLCVideo
 from glc_toolkit.training import loop
 from glc_toolkit.training.data import ClipCrops, decode_clip, find_clips
 from glc_toolkit.training.loop import train
-from glc_toolkit.training.recipe import Recipe
+from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.run import run
 from tests.test_clips import frames
 from tests.training.test_loop import RATE, pictures, write  # noqa: F401  pictures is a fixture
@@ -65,6 +65,7 @@ def test_the_frames_of_a_clip_are_what_the_losses_see(recipe, tmp_path):
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(recipe, tmp_path, monkeypatch):
+    recipe["stages"][0] |= {"steps": 5, "chunk": 1}  # two steps a clip: the run is saved between clips
     whole = train(Recipe.model_validate(recipe), tmp_path / "whole").state_dict()
     save = loop.save_state
 
@@ -81,25 +82,34 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(recipe, tmp_path, monkeypat
         torch.testing.assert_close(resumed[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
-def test_gradients_stay_within_the_frames_to_learn_from(tiny_video_folder):
-    model = zoo.load(tiny_video_folder).train()
-    l = torch.randn(1, model.backbone.latent_channels, 4, 4).requires_grad_()
-    quality = model.qualities(0.0, 1, l.device)
-    whole = model.code_latents([l, l.detach(), l.detach()], quality)["l_hat"]
-    assert torch.autograd.grad(whole[2].sum(), l)[0].abs().sum() > 0
-    apart = model.code_latents([l, l.detach(), l.detach()], quality, learned=[2])["l_hat"]
-    assert apart[2].requires_grad and not apart[1].requires_grad
-    assert torch.autograd.grad(apart[2].sum(), l, allow_unused=True)[0] is None
+def test_a_clip_is_learned_chunk_after_chunk(recipe):
+    def latents(**changes) -> list[torch.Tensor]:
+        """What the steps of one clip decode, frame by frame."""
+        stage = Stage.model_validate({**recipe["stages"][0], "frames": 6, **changes})
+        module = loop.StageModule(model, stage).eval()
+        steps = list(loop.steps_of([(x, quality)], stage))
+        assert len(steps) == stage.chunks
+        outs = [module(*part, step)[0] for step, part in enumerate(steps)]
+        assert all(out["l_hat"].requires_grad for out in outs) and not module.reference.l_hat.requires_grad
+        assert module.reference.age == 5
+        return [l_hat for out in outs for l_hat in out["l_hat"].split(2)]
 
-
-def test_one_frame_in_so_many_is_learned_from(recipe, tmp_path):
-    stage = {**recipe["stages"][0], "frames": 6, "every": 4}
-    module = loop.StageModule(
-        loop.untrained(Recipe.model_validate(recipe)), Recipe.model_validate({**recipe, "stages": [stage]}).stages[0]
-    )
+    model = loop.untrained(Recipe.model_validate(recipe))
     x, quality = torch.rand(2, 6, 3, 64, 64), torch.zeros(2)
-    counts = [len(module(x, quality, step)[0]["l_hat"]) for step in range(4)]
-    assert counts == [2, 2, 2, 4]  # frame 4; 3; 2; 1 and 5
+    whole, chunked = latents(), latents(chunk=2)
+    assert len(whole) == len(chunked) == 5
+    for one, other in zip(whole, chunked, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_frames_of_a_chunk_take_turns_in_pixels(recipe):
+    stage = Stage.model_validate({**recipe["stages"][1], "frames": 5, "chunk": 4})
+    module = loop.StageModule(loop.untrained(Recipe.model_validate(recipe)), stage)
+    x, quality = torch.rand(2, 5, 3, 64, 64), torch.zeros(2)
+    seen = [module(x, quality, 0, step)[0]["x"] for step in range(4)]
+    for i in range(2):
+        order = [next(k for k in range(5) if torch.equal(drawn[i], x[i, k])) for drawn in seen]
+        assert sorted(order) == [1, 2, 3, 4]
 
 
 def test_crops_are_of_consecutive_frames_and_depend_on_their_number_alone(folder, tmp_path):
