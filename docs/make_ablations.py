@@ -21,6 +21,7 @@ from glc_toolkit.training.run import held_out, validate
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results" / "ablations.json"
 MINUTES = (4.0, 2.0, 4.0)  # of the three stages
+RATES = [0.021, 0.023, 0.025, 0.028]  # bpp of the four levels, near those that the first arm ends at
 EVERY = 3  # held-out picture is measured
 SHOWN = ("bpp", "lpips-alex", "dists", "psnr")
 
@@ -40,10 +41,14 @@ def glc() -> Recipe:
 
 
 def pixels() -> Recipe:
-    """The same networks, all of them on pixels from their first step: no autoencoder first, no loss in its latent."""
+    """The same networks, all of them on pixels from their first step: no autoencoder first, no loss in its latent.
+
+    Under the lambdas of the other arms it would never begin to send anything, so lambda is steered to their rates.
+    """
     recipe = glc()
     vqvae, _, joint = recipe.stages
     del joint.losses["code_prediction"]
+    joint.losses["rate"].args |= {"target_bpp": RATES, "speed": 0.03}
     joint.minutes, joint.lr = sum(MINUTES), vqvae.lr
     recipe.stages = [joint]
     return recipe

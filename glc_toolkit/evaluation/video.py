@@ -61,13 +61,19 @@ def classic(frames: list[np.ndarray], codec: str, fps: Fraction, crf: float) -> 
 def nearest(frames: list[np.ndarray], codec: str, fps: Fraction, size: int) -> tuple[bytes, list[np.ndarray], float]:
     """``codec`` at the CRF (to a quarter) whose stream is the smallest that is no smaller than ``size``, with that CRF;
     at its coarsest, 51, where even that is larger."""
-    low, high = 0, 4 * 51
-    while low < high:  # the largest CRF whose stream is at least size
-        middle = (low + high + 1) // 2
-        if len(classic(frames, codec, fps, middle / 4)[0]) >= size:
-            low = middle
-        else:
-            high = middle - 1
+    coarsest, stride = 4 * 51, 4
+
+    def enough(quarters: int) -> bool:
+        return len(classic(frames, codec, fps, quarters / 4)[0]) >= size
+
+    if enough(coarsest):
+        return *classic(frames, codec, fps, coarsest / 4), coarsest / 4
+    high = coarsest  # not enough; what a small stream is near to is coarse, and quick to find from there
+    while (low := max(high - stride, 0)) and not enough(low):
+        high, stride = low, 2 * stride
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if enough(middle) else (low, middle)
     return *classic(frames, codec, fps, low / 4), low / 4
 
 

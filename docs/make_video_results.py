@@ -1,0 +1,84 @@
+"""Compare a video model with x265, x264 and an image model on clips, at the same bytes.
+
+    python docs/make_video_results.py FOLDER [CLIP ...]
+
+codes the first 96 frames of each clip of FOLDER (or of those named) with one intra frame, at each level; the
+classic codecs at no fewer bytes; and every eighth frame, the same that metrics are of, with the image model. Writes
+``results/glc-video-0.01.json`` and ``images/video.png``, and prints the tables of the model card. Clips that are in the
+results are not measured again.
+"""
+
+import json
+import sys
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from glc_toolkit import api, zoo
+from glc_toolkit.evaluation import video
+from glc_toolkit.evaluation.curves import plot
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS / "results" / "glc-video-0.01.json"
+MODEL, STILL = "glc-video-0.01", "glc-image-0.03"
+FRAMES, EVERY = 96, 8
+SHOWN = ("bpp", "psnr", "lpips-alex", "dists", "flicker")
+
+
+def stills(path: Path) -> list[dict]:
+    """Every frame as a picture of its own, at the levels of the image model: what prediction is measured against."""
+    model = zoo.load(STILL)
+    frames = video.read(path, FRAMES)[1][::EVERY]
+    rows = []
+    for level in range(model.levels):
+        files = [api.encode(frame, model=model, quality=float(level)) for frame in frames]
+        decoded = [np.asarray(api.decode(data, model=model)) for data in files]
+        bpp = fmean(8 * len(data) / frame[..., 0].size for data, frame in zip(files, frames, strict=True))
+        row = {"clip": path.name, "codec": STILL, "setting": float(level), "bpp": bpp}
+        rows.append({**row, **video.quality_of(decoded, frames), "flicker": None})  # the frames are no neighbours
+    return rows
+
+
+def means(rows: list[dict]) -> list[dict]:
+    """A curve for each codec: its rows of the clips are by level, and the mean of a level is over clips."""
+    curves = []
+    for codec in dict.fromkeys(row["codec"] for row in rows):
+        clips = [[r for r in rows if r["codec"] == codec and r["clip"] == c] for c in {row["clip"] for row in rows}]
+        levels = list(zip(*clips, strict=True))
+        results = {
+            key: [fmean(r[key] for r in level) for level in levels] for key in SHOWN if levels[0][0][key] is not None
+        }
+        curves.append(
+            {"name": codec, "description": f"{FRAMES} frames, mean of {len(clips)} clips", "results": results}
+        )
+    return curves
+
+
+def line(*cells: object) -> str:
+    return "| " + " | ".join("" if c is None else f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells) + " |"
+
+
+def main(folder: str, *names: str) -> None:
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    model = zoo.load(MODEL)
+    for path in sorted(Path(folder).iterdir()):
+        if path.name in {row["clip"] for row in rows} or (names and path.name not in names):
+            continue
+        levels = [float(level) for level in range(model.levels)]
+        rows += video.compare(path, model, levels, FRAMES, EVERY, done=lambda row: print(row, flush=True))
+        rows += stills(path)
+        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    curves = means(rows)
+    plot(curves, DOCS / "images" / "video.png", SHOWN[1:])
+    print(line("codec", "level", *SHOWN), line(*["---"] * (len(SHOWN) + 2)), sep="\n")
+    for curve in curves:
+        for level in range(len(curve["results"]["bpp"])):
+            print(line(curve["name"], level, *(curve["results"].get(key, [None] * 9)[level] for key in SHOWN)))
+    print(line("clip", "codec", "setting", *SHOWN), line(*["---"] * (len(SHOWN) + 3)), sep="\n")
+    for row in rows:
+        print(line(row["clip"], row["codec"], row["setting"], *(row[key] for key in SHOWN)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
