@@ -58,13 +58,18 @@ def classic(frames: list[np.ndarray], codec: str, fps: Fraction, crf: float) -> 
     return data, decoded
 
 
-def nearest(frames: list[np.ndarray], codec: str, fps: Fraction, size: int) -> tuple[bytes, list[np.ndarray], float]:
+def nearest(
+    frames: list[np.ndarray], codec: str, fps: Fraction, size: int, known: dict[int, int] | None = None
+) -> tuple[bytes, list[np.ndarray], float]:
     """``codec`` at the CRF (to a quarter) whose stream is the smallest that is no smaller than ``size``, with that CRF;
-    at its coarsest, 51, where even that is larger."""
+    at its coarsest, 51, where even that is larger. ``known`` keeps sizes, by quarters, for the next search."""
+    known = {} if known is None else known
     coarsest, stride = 4 * 51, 4
 
     def enough(quarters: int) -> bool:
-        return len(classic(frames, codec, fps, quarters / 4)[0]) >= size
+        if quarters not in known:
+            known[quarters] = len(classic(frames, codec, fps, quarters / 4)[0])
+        return known[quarters] >= size
 
     if enough(coarsest):
         return *classic(frames, codec, fps, coarsest / 4), coarsest / 4
@@ -116,7 +121,7 @@ def compare(
     """Rows of ``clip codec setting bytes bpp`` and measured quality: the model, and each rival at no fewer bytes."""
     clip, originals = read(path, frames)
     pixels = clip.width * clip.height * len(originals)
-    rows = []
+    rows, known = [], {codec: {} for codec in rivals}
 
     def add(codec: str, setting: float | None, data: bytes, decoded: list[np.ndarray], **more: float) -> None:
         row = {"clip": path.name, "codec": codec, "setting": setting, "bytes": len(data), "bpp": 8 * len(data) / pixels}
@@ -128,6 +133,6 @@ def compare(
         speed = {f"{side}_fps": len(originals) / own[f"{side}_seconds"] for side in ("encode", "decode")}
         add(model.config.get("name", "glc"), quality, own["data"], own["decoded"], **speed)
         for codec in rivals:
-            data, decoded, crf = nearest(originals, codec, clip.fps, len(own["data"]))
+            data, decoded, crf = nearest(originals, codec, clip.fps, len(own["data"]), known[codec])
             add(codec, crf, data, decoded)
     return rows
