@@ -44,9 +44,9 @@ def zoo() -> str:
     parts = []
     for name, (folder, _) in sorted(registry.named("glc_zoo").items()):
         facts = zoo.info(folder)
-        card = re.sub("^(#+) ", r"#\1 ", (Path(folder) / zoo.CARD).read_text(), flags=re.MULTILINE)
-        text = card.partition("\n")[2]  # without its title
-        parts += [f"## {name}", "", f"{facts['bytes']:,} bytes. Fingerprint `{facts['fingerprint'][:16]}`.", text]
+        card = (Path(folder) / zoo.CARD).read_text().partition("\n")[2]  # without its title
+        card = re.sub("^(#+) ", r"#\1 ", card, flags=re.MULTILINE).replace("](../../docs/", "](../")
+        parts += [f"## {name}", "", f"{facts['bytes']:,} bytes. Fingerprint `{facts['fingerprint'][:16]}`.", card]
     return "\n".join(parts)
 
 

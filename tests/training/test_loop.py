@@ -198,9 +198,9 @@ def test_each_picture_at_all_levels(recipe, tmp_path):
     seen = []
 
     class Watched(StageModule):
-        def forward(self, x, quality, step):
+        def forward(self, x, quality, first, step):
             seen.append((x, quality))
-            return super().forward(x, quality, step)
+            return super().forward(x, quality, first, step)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("glc_toolkit.training.loop.StageModule", Watched)
