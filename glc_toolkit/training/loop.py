@@ -35,6 +35,7 @@ from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 from glc_toolkit.training.data import ClipCrops, Crops, decode_clip, find_clips, find_pictures, split
+from glc_toolkit.training.own_latents import FIRST, OwnLatents
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import load_facts, load_state, save_state
 from glc_toolkit.training.window import Window
@@ -56,6 +57,7 @@ class StageModule(nn.Module):
         self.model: Any = model
         self.objective = "clip" if isinstance(model, GLCVideo) else stage.objective
         self.pixels = stage.objective == "joint"
+        self.own: OwnLatents | None = None  # where every second sample brings its latent
         self.losses = nn.ModuleDict(
             {
                 name: registry.build("loss", {"name": name, "args": term.args})
@@ -72,6 +74,8 @@ class StageModule(nn.Module):
             raise ValueError(
                 f"stage {stage.name!r}: a crop of {stage.crop} is no multiple of {model.downsampling_factor}"
             )
+        if stage.own_latents and self.objective != "joint":
+            raise ValueError(f"stage {stage.name!r}: the latents of a video are not learned themselves")
         model.requires_grad_(False)
         for part in stage.trains:
             model.get_submodule(part).requires_grad_(True)
@@ -108,7 +112,12 @@ class StageModule(nn.Module):
         return {**self.model.code_latent(l, quality), "codes": codes}
 
     def joint(self, x: Tensor, quality: Tensor) -> dict:
-        out = self.model(x, quality)
+        if self.own is None:
+            out = self.model(x, quality)
+        else:
+            l = torch.stack([self.model.backbone.analysis(x[::2]).float(), self.own.taken], 1).flatten(0, 1)
+            out = self.model.code_latent(l, quality)
+            out["x_hat"] = self.model.backbone.synthesis(out["l_hat"])
         if "code_prediction" in self.losses:
             self.model.backbone.eval()  # the codebook is frozen: it only names the target codes
             with torch.no_grad():
@@ -250,13 +259,19 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
         optimizers["judge"] = torch.optim.AdamW(learning, lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0)
         gan, judge = fabric.setup(modules["gan"], optimizers["judge"])
         gan.mark_forward_method("discriminator_loss")
+    samples = data.samples(stage, model, recipe.seed + facts["stage"])
+    if stage.own_latents:
+        latent = (model.backbone.latent_channels, stage.crop // model.backbone.downsampling)
+        modules["own"] = module.own = OwnLatents(stage, *latent, recipe.seed).to(fabric.device)
+        if facts["step"] == 0:
+            module.own.begin(samples, model.backbone.analysis)
     if facts["step"]:  # after the engine has put everything on its device
         load_state(state, modules, optimizers)
     still(model)  # after loading, which puts every part in the mode of the whole
     still(average.module)
 
     chunks = stage.chunks if isinstance(model, GLCVideo) else 1
-    loader = batches(fabric, stage, data.samples(stage, model, recipe.seed + facts["stage"]), facts["step"], chunks)
+    loader = batches(fabric, stage, samples, facts["step"], chunks, module.own)
     window = Window()
     started = time.monotonic() - facts["seconds"]
     saved = time.monotonic()
@@ -268,8 +283,9 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 progress = fabric.broadcast(max(progress, (time.monotonic() - started) / 60 / stage.minutes))
             if progress >= 1:
                 break
+            share = schedule(step, progress, stage)
             for group in optimizer.param_groups:
-                group["lr"] = group["lr_scale"] * stage.lr * schedule(step, progress, stage)
+                group["lr"] = group["lr_scale"] * stage.lr * share
 
             x = pixels.float() / 255
             if x.ndim == 4:
@@ -277,6 +293,9 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             if stage.all_levels:
                 quality = torch.arange(model.levels, device=x.device).repeat(len(x)).float()
                 x = x.repeat_interleave(model.levels, 0)
+            if module.own is not None:
+                mine = len(x) // 2
+                module.own.take(module.own.rows(step * stage.batch // 2 + fabric.global_rank * mine, mine))
             out, terms = engine(x, quality, first, step)
             total = cast(Tensor, sum(stage.losses[name].weight * term for name, term in terms.items()))
             if gan is not None and rival is not None and step >= stage.gan_start:
@@ -296,6 +315,10 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             fabric.backward(total)
             terms["grad_norm"] = nn.utils.clip_grad_norm_(weights, stage.clip)
             optimizer.step()
+            if module.own is not None:
+                rows = module.own.rows(step * stage.batch // 2, stage.batch // 2)
+                grad = cast(Tensor, fabric.all_gather(module.own.taken.grad))
+                module.own.step(rows, grad.reshape(-1, *module.own.l.shape[1:]), share)
             if gan is not None and judge is not None and "gan_weight" in terms:
                 terms["discriminator"] = gan.discriminator_loss(out)
                 judge.zero_grad()
@@ -355,8 +378,11 @@ def write_samples(fabric: Fabric, out: dict, stage: str, images: int) -> None:
     board.add_image(f"{stage}/x_over_x_hat", make_grid(pairs, len(pairs) // 2), images)
 
 
-def batches(fabric, stage: Stage, samples: Dataset, step: int, chunks: int) -> DataLoader:
-    """Batches from that of step ``step`` on, this process's share of each: sample numbers follow from the step."""
+def batches(
+    fabric, stage: Stage, samples: Dataset, step: int, chunks: int, own: OwnLatents | None = None
+) -> DataLoader:
+    """Batches from that of step ``step`` on, this process's share of each: sample numbers follow from the step. With
+    ``own``, every second is one of a crop that has a latent of its own."""
     share, rest = divmod(stage.batch, fabric.world_size)
     if rest:
         raise ValueError(f"stage {stage.name!r}: a batch of {stage.batch} cannot be shared by {fabric.world_size}")
@@ -365,6 +391,11 @@ def batches(fabric, stage: Stage, samples: Dataset, step: int, chunks: int) -> D
         for n in range(step // chunks, -(-stage.steps // chunks))
         for i in range(share)
     ]
+    if own is not None:
+        if share % 2:
+            raise ValueError(f"stage {stage.name!r}: with own latents each process has an even batch, not {share}")
+        rows = own.rows(0, stage.steps * stage.batch // 2)
+        numbers[1::2] = [FIRST + rows[number // 2] for number in numbers[1::2]]
     return fabric.setup_dataloaders(DataLoader(samples, share, sampler=numbers), use_distributed_sampler=False)
 
 

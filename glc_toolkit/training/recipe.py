@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -59,8 +59,16 @@ class Stage(Strict):
     gan_start: int = 0
     all_levels: bool = False  #: code each picture at every quality level, not at one drawn for it
     checkpointing: bool = False  #: recompute activations of residual blocks in the backward pass, for less memory
+    own_latents: int = Field(0, ge=0)  #: crops with a latent of their own, every second of a batch; joint stages
+    own_lr: float = Field(0.05, gt=0)  #: theirs, in standard deviations of the latent
     least_codes: int = 3  #: fewer codes of a codebook in use over 50 steps stop the run
     losses: dict[str, Term]
+
+    @model_validator(mode="after")
+    def own_latents_have_a_stage(self) -> "Stage":
+        if self.own_latents and (self.objective != "joint" or self.all_levels):
+            raise ValueError("own_latents are for joint stages that code each picture at one level")
+        return self
 
     @property
     def chunks(self) -> int:

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from glc_toolkit import hookimpl, registry, zoo
+from glc_toolkit import hookimpl, models, registry, zoo
 from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
@@ -113,10 +113,10 @@ train(Recipe.read(sys.argv[1]), Path(sys.argv[2]), save_every=0.0)
 """
 
 
-def test_a_killed_run_resumes_where_it_was(recipe, tmp_path):
+@pytest.mark.parametrize(("number", "change"), [(1, {}), (2, {"own_latents": 3, "losses": {**RATE, "l1": {}}})])
+def test_a_killed_run_resumes_where_it_was(recipe, tmp_path, number, change):
     """kill -9 in the middle of a stage, go on, and arrive at the weights of a run that was never stopped."""
-    recipe["stages"] = recipe["stages"][1:2]
-    recipe["stages"][0]["steps"] = 30
+    recipe["stages"] = [{**recipe["stages"][number], "steps": 30, **change}]
     file = write(recipe, tmp_path / "recipe.yaml")
     whole = train(Recipe.read(file), tmp_path / "whole").state_dict()
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", CODE, file, tmp_path / "killed"])
@@ -159,11 +159,13 @@ train(Recipe.read(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_two_processes_take_the_steps_of_one(recipe, tmp_path):
+@pytest.mark.parametrize("own_latents", [0, 2])
+def test_two_processes_take_the_steps_of_one(recipe, tmp_path, own_latents):
     """Gradients are averaged: plain SGD on shared batches moves the weights as one process does."""
     stage = recipe["stages"][2]
     stage.update(steps=2, batch=4, optimizer={"name": "sgd", "args": {}}, lr=0.1, losses={"l1": {}, "codebook": {}})
     stage["losses"]["rate"] = {"args": {"lmbda": [4, 2, 1]}}
+    stage["own_latents"] = own_latents
     recipe["stages"] = [stage]
     file = write(recipe, tmp_path / "recipe.yaml")
     one = train(Recipe.read(file), tmp_path / "one").state_dict()
@@ -208,6 +210,43 @@ def test_each_picture_at_all_levels(recipe, tmp_path):
     x, quality = seen[0]
     assert quality.tolist() == [0, 1, 2, 0, 1, 2]
     assert torch.equal(x[0], x[2]) and not torch.equal(x[2], x[3])
+
+
+def test_every_second_crop_of_a_batch_has_a_latent_of_its_own(recipe, tmp_path):
+    recipe["stages"] = recipe["stages"][2:]
+    recipe["stages"][0].update(steps=4, own_latents=2, lr=1e-9)
+    seen = []
+
+    class Watched(StageModule):
+        def forward(self, x, quality, first, step):
+            out = super().forward(x, quality, first, step)
+            with torch.no_grad():
+                l = self.model.backbone.analysis(x)
+            seen.append((x, quality, out[0]["l"].detach(), l))
+            return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glc_toolkit.training.loop.StageModule", Watched)
+        train(Recipe.model_validate(recipe), tmp_path / "out")
+    for x, _, l, encoded in seen:
+        torch.testing.assert_close(l[0], encoded[0])
+        assert not torch.equal(x[0], x[1])
+    for x, quality, l, encoded in seen[:2]:  # both begin where the encoder is, and move on
+        torch.testing.assert_close(l[1], encoded[1])
+        again = next(later for later in seen[2:] if torch.equal(later[0][1], x[1]))
+        assert again[1][1] == quality[1]
+        assert (again[2][1] - l[1]).abs().mean() > 0.01 * l.std()
+    assert not torch.equal(seen[0][0][1], seen[1][0][1])
+
+
+def test_stages_that_cannot_have_latents_of_their_own(recipe):
+    recipe["stages"][0]["own_latents"] = 4
+    with pytest.raises(ValidationError, match="own_latents are for joint stages"):
+        Recipe.model_validate(recipe)
+    recipe["stages"] = [{**recipe["stages"][2], "own_latents": 4}]
+    stage = Recipe.model_validate(recipe).stages[0]
+    with pytest.raises(ValueError, match="the latents of a video are not learned themselves"):
+        StageModule(models.build(tiny.VIDEO), stage.model_copy(update={"trains": []}))
 
 
 def test_a_stage_has_one_loss_with_a_discriminator(recipe):
