@@ -2,10 +2,10 @@
 
     python docs/make_video_results.py FOLDER [CLIP ...]
 
-codes the first 96 frames of each clip of FOLDER (or of those named) with one intra frame, at each level; the
-classic codecs at no fewer bytes; and every eighth frame, the same that metrics are of, with the image model. Writes
-``results/glc-video-0.01.json`` and ``images/video.png``, and prints the tables of the model card. Clips that are in the
-results are not measured again.
+codes the first 96 frames of each clip of FOLDER (or of those named) with one intra frame, at each level, without and
+with effort; the classic codecs at no fewer bytes; and every eighth frame, the same that metrics are of, with the image
+model of the intra frames. Writes ``results/glc-video-0.01.json`` and ``images/video.png``, and prints the tables of the
+model card. What is in the results is not measured again.
 """
 
 import json
@@ -21,14 +21,13 @@ from glc_toolkit.evaluation.curves import plot
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results" / "glc-video-0.01.json"
-MODEL, STILL = "glc-video-0.01", "glc-image-0.03"
+MODEL, STILL, EFFORT = "glc-video-0.01", "its image model", 32
 FRAMES, EVERY = 96, 8
 SHOWN = ("bpp", "psnr", "lpips-alex", "dists", "flicker")
 
 
-def stills(path: Path) -> list[dict]:
+def stills(path: Path, model: api.GLCImage) -> list[dict]:
     """Every frame as a picture of its own, at the levels of the image model: what prediction is measured against."""
-    model = zoo.load(STILL)
     frames = video.read(path, FRAMES)[1][::EVERY]
     rows = []
     for level in range(model.levels):
@@ -63,11 +62,15 @@ def main(folder: str, *names: str) -> None:
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     model = zoo.load(MODEL)
     for path in sorted(Path(folder).iterdir()):
-        if path.name in {row["clip"] for row in rows} or (names and path.name not in names):
+        if names and path.name not in names:
             continue
         levels = [float(level) for level in range(model.levels)]
-        rows += video.compare(path, model, levels, FRAMES, EVERY, done=lambda row: print(row, flush=True))
-        rows += stills(path)
+        known = {row["codec"] for row in rows if row["clip"] == path.name}
+        if MODEL not in known:
+            rows += video.compare(path, model, levels, FRAMES, EVERY, done=print)
+            rows += stills(path, model.image)
+        if f"{MODEL}-effort{EFFORT}" not in known:
+            rows += video.compare(path, model, levels, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     curves = means(rows)
     plot(curves, DOCS / "images" / "video.png", SHOWN[1:])

@@ -54,8 +54,6 @@ def encode(
     for name, value in (("target_bpp", target_bpp), ("max_bytes", max_bytes)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} has to be a positive number, not {value}")
-    if effort < 0:
-        raise ValueError(f"effort has to be a number of steps, not {effort}")
     codec = _loaded(model, GLCImage, precision)
     code = codec.quality_code(quality)
     x = io.to_tensor(image, max_pixels, codec.downsampling_factor).to(_device(codec))
@@ -132,6 +130,7 @@ def encode_video(
     colour: int = 2,
     max_pixels: int | None = None,
     precision: str = "float32",
+    effort: int = 0,
 ) -> Iterator[bytes]:
     """Compress frames, one at a time: yields the header of a GLC video, a record for each frame, and the end.
 
@@ -145,6 +144,7 @@ def encode_video(
         intra_period: frames from one that can be decoded by itself to the next; ``None`` is the model's.
         colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.
         max_pixels, precision: as in :func:`encode`, the limit for a frame.
+        effort: as in :func:`encode`, for each intra frame; those after it keep what it was worth for a while.
     """
     codec = _loaded(model, GLCVideo, precision)
     code = codec.quality_code(quality)
@@ -155,6 +155,7 @@ def encode_video(
     if fps <= 0:
         raise ValueError(f"fps has to be positive, not {fps}")
     header = reference = None
+    offset: torch.Tensor | float = 0.0  # found for an intra frame: what stands still needs it, too
     count = 0
     for count, frame in enumerate(frames, 1):
         x = io.to_tensor(frame, max_pixels, codec.downsampling_factor).to(_device(codec))
@@ -168,7 +169,12 @@ def encode_video(
                 f"frame {count - 1} is {width} x {height}, the first was {header.width} x {header.height}"
             )
         intra = (count - 1) % period == 0
-        reference, payload = codec.encode_payload(x, code, None if intra else reference)
+        reference = None if intra else reference
+        l = codec.frame_analysis(x, reference)
+        if effort and intra:
+            level = codec.image_quality(codec.quality_of(code))
+            offset = refine(codec.image, x, level, effort) - l
+        reference, payload = codec.encode_payload(l + offset, code, reference)
         yield videostream.record(count - 1, payload, intra)
     if header is None:
         raise io.PictureError("a video has at least one frame")

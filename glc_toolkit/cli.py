@@ -105,7 +105,8 @@ def cli():
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Steps of descent for a better picture in as many bytes: 30 to 100, about a second each a megapixel.",
+    help="Steps of descent for a better picture in as many bytes: 30 to 100, a few seconds each a megapixel. "
+    "In a video, those of an intra frame.",
 )
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")
@@ -135,14 +136,14 @@ def encode(
     from glc_toolkit import api, clips, io, zoo
 
     video = source.suffix.lower() in clips.SUFFIXES
-    if video and (target_bpp or max_bytes or effort):
-        raise Misuse("--target-bpp, --max-bytes and --effort are for pictures; give a video a --quality")
+    if video and (target_bpp or max_bytes):
+        raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
     if not video and (start or frames or intra_period):
         raise Misuse("--start, --frames and --intra-period are for videos")
     loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL), precision=precision)
     _check_quality(loaded, quality)
     if video:
-        facts = _encode_video(source, target, loaded, quality, start, frames, intra_period, max_pixels)
+        facts = _encode_video(source, target, loaded, quality, effort, start, frames, intra_period, max_pixels)
         text = f"{target}: {facts['frames']} frames, {facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp"
         return _show(facts, as_json, text)
     with _bar() as bar:
@@ -167,7 +168,7 @@ def encode(
     )
 
 
-def _encode_video(source, target, model, quality, start, frames, intra_period, max_pixels) -> dict:
+def _encode_video(source, target, model, quality, effort, start, frames, intra_period, max_pixels) -> dict:
     """Frame by frame to ``target``; what is there when the user interrupts is a video, too."""
     from itertools import islice
 
@@ -180,7 +181,9 @@ def _encode_video(source, target, model, quality, start, frames, intra_period, m
         total = min(frames or math.inf, max(clip.frames - start, 0) or math.inf)
         task = bar.add_task("encode", total=None if total == math.inf else total)
         chosen = islice(decoded, start, None if frames is None else start + frames)
-        chunks = api.encode_video(chosen, model, clip.fps, quality, intra_period, clip.colour, max_pixels)
+        chunks = api.encode_video(
+            chosen, model, clip.fps, quality, intra_period, clip.colour, max_pixels, effort=effort
+        )
         with open(partial, "wb") as file:
             try:
                 for count, chunk in enumerate(chunks):  # the first is the header

@@ -18,13 +18,13 @@ from glc_toolkit.models import GLCImage
 from glc_toolkit.models.base import has_bf16
 from glc_toolkit.models.tiles import spans
 
-LEARNING_RATE = 0.03  # of Adam, in standard deviations of the latent
+LEARNING_RATE = 0.06  # of Adam, in standard deviations of the latent
 SIDE, OVERLAP = 64, 8  # of the windows that distortion is measured in, in latents: what keeps memory within bounds
 DISTS_SIDE = 16  # VGG16 costs more than all else: each step looks at a random part of each window
 
 
 class Distortion(nn.Module):
-    """3 L1 + 2 LPIPS-Alex + 2 DISTS; the last on a part of the picture."""
+    """3 L1 + 2 LPIPS-Alex + 3 DISTS; the last on a part of the picture."""
 
     def __init__(self, network: GLCImage, x: Tensor):
         super().__init__()
@@ -55,7 +55,7 @@ class Distortion(nn.Module):
         top, left = (self.place(side // self.cell) for side in x.shape[-2:])
         part, part_hat = (self.cut(t, top, top + DISTS_SIDE, left, left + DISTS_SIDE) for t in (x, x_hat))
         l1 = (x_hat - x).abs().mean()
-        return 3 * l1 + 2 * self.lpips(x_hat, x).mean() + 2 * self.dists(part_hat, part).mean()
+        return 3 * l1 + 2 * self.lpips(x_hat, x).mean() + 3 * self.dists(part_hat, part).mean()
 
     def place(self, length: int) -> int:
         return int(torch.randint(max(length - DISTS_SIDE, 0) + 1, (), generator=self.random))
@@ -76,6 +76,8 @@ def refine(
     Lambda is steered so that the rate at ``quality`` stays what it was. Returns (1, C, h, w), what
     :meth:`GLCImage.encode_payload` takes.
     """
+    if steps < 0:
+        raise ValueError(f"effort has to be a number of steps, not {steps}")
     network = differentiable(model)
     qualities = network.qualities(quality, 1, x.device)
     x = model.pad(x)

@@ -62,3 +62,15 @@ def test_windows_cover_a_large_picture(model):
     network, x = differentiable(model), torch.zeros(1, 3, 64, 80 * 16)
     _, slope = Distortion(network, x)(torch.randn(1, model.backbone.latent_channels, 4, 80))
     assert (slope.abs().sum((0, 1, 2)) > 0).all()
+
+
+def test_effort_on_an_intra_frame_lasts(crop):
+    model = zoo.load("glc-video-0.01")
+    frames = [crop[..., 64:192, 64:192]] * 4
+    data = [b"".join(glc.encode_video(frames, model=model, quality=1, effort=effort)) for effort in (0, 15)]
+    assert len(data[1]) <= 1.05 * len(data[0])
+    metric = lpips_alex()
+    before, after = (float(metric(io.to_tensor([*glc.decode(d)][-1]), frames[-1])) for d in data)
+    assert after < 0.97 * before
+    with pytest.raises(ValueError, match="effort has to be a number of steps, not -1"):
+        list(glc.encode_video(frames, model=model, effort=-1))

@@ -96,8 +96,8 @@ def bench(model: GLCModel, x: Tensor, repeats: int = 3) -> dict:
 
 def _frame_before(model: GLCVideo, x: Tensor, code: int) -> Reference:
     """What a decoder has when it comes to a P frame that does not start afresh."""
-    intra, _ = model.encode_payload(x.roll(4, -1), code, None)
-    return model.encode_payload(x.roll(2, -1), code, intra)[0]
+    intra, _ = model.encode_payload(model.frame_analysis(x.roll(4, -1), None), code, None)
+    return model.encode_payload(model.frame_analysis(x.roll(2, -1), intra), code, intra)[0]
 
 
 def totals(stages: list[dict]) -> list[dict]:
@@ -186,7 +186,7 @@ class _Stages:
             if reference is None:
                 stream = model.encode_payload(model.analysis(x), code)
             else:
-                _, stream = model.encode_payload(x, code, reference)
+                _, stream = model.encode_payload(model.frame_analysis(x, reference), code, reference)
         with self.stage(("decode", BETWEEN)):
             if reference is None:
                 x_hat = model.decode_payload(stream, code, shape)

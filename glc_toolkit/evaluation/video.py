@@ -82,10 +82,10 @@ def nearest(
     return *classic(frames, codec, fps, low / 4), low / 4
 
 
-def glc(frames: list[np.ndarray], model: api.GLCVideo, fps: Fraction, quality: float | None) -> dict:
+def glc(frames: list[np.ndarray], model: api.GLCVideo, fps: Fraction, quality: float | None, effort: int = 0) -> dict:
     """``data``, ``decoded`` and the seconds both took."""
     started = time.perf_counter()
-    data = b"".join(api.encode_video(frames, model, fps, quality))
+    data = b"".join(api.encode_video(frames, model, fps, quality, effort=effort))
     encoded = time.perf_counter()
     decoded = [np.asarray(picture) for picture in api.decode_video(data, model)]
     seconds = {"encode_seconds": encoded - started, "decode_seconds": time.perf_counter() - encoded}
@@ -117,11 +117,13 @@ def compare(
     rivals: Iterable[str] = CLASSIC,
     metrics: Iterable[str] = METRICS,
     done: Callable[[dict], object] = lambda row: None,
+    effort: int = 0,
 ) -> list[dict]:
     """Rows of ``clip codec setting bytes bpp`` and measured quality: the model, and each rival at no fewer bytes."""
     clip, originals = read(path, frames)
     pixels = clip.width * clip.height * len(originals)
     rows, known = [], {codec: {} for codec in rivals}
+    name = model.config.get("name", "glc") + (f"-effort{effort}" if effort else "")
 
     def add(codec: str, setting: float | None, data: bytes, decoded: list[np.ndarray], **more: float) -> None:
         row = {"clip": path.name, "codec": codec, "setting": setting, "bytes": len(data), "bpp": 8 * len(data) / pixels}
@@ -129,9 +131,9 @@ def compare(
         done(rows[-1])
 
     for quality in qualities:
-        own = glc(originals, model, clip.fps, quality)
+        own = glc(originals, model, clip.fps, quality, effort)
         speed = {f"{side}_fps": len(originals) / own[f"{side}_seconds"] for side in ("encode", "decode")}
-        add(model.config.get("name", "glc"), quality, own["data"], own["decoded"], **speed)
+        add(name, quality, own["data"], own["decoded"], **speed)
         for codec in rivals:
             data, decoded, crf = nearest(originals, codec, clip.fps, len(own["data"]), known[codec])
             add(codec, crf, data, decoded)

@@ -198,7 +198,7 @@ class GLCVideo(GLCModel):
         strings, references = [], []
         for i, image in enumerate(x):
             own = None if reference is None else Reference(reference.l_hat[i : i + 1], reference.age)
-            new, payload = self.encode_payload(image[None], code, own)
+            new, payload = self.encode_payload(self.frame_analysis(image[None], own), code, own)
             references.append(new)
             strings.append(bytes([code]) + payload)
         new = Reference(torch.cat([r.l_hat for r in references]), references[0].age)
@@ -221,19 +221,23 @@ class GLCVideo(GLCModel):
             references.append(self.decode_payload(string[1:], string[0], (shape[0], shape[1]), own))
         return Reference(torch.cat([r.l_hat for r in references]), references[0].age)
 
+    def frame_analysis(self, x: Tensor, reference: Reference | None) -> Tensor:
+        """A frame (B, 3, H, W) -> ``l``, by the image model if there is no ``reference`` to start from."""
+        return (self.image if reference is None else self).analysis(x)
+
     @torch.no_grad()
-    def encode_payload(self, x: Tensor, quality_code: int, reference: Reference | None) -> tuple[Reference, bytes]:
-        """One frame (1, 3, H, W) -> the reference for the next, and the coder's stream; an intra frame has no
-        ``reference`` to start from."""
+    def encode_payload(self, l: Tensor, quality_code: int, reference: Reference | None) -> tuple[Reference, bytes]:
+        """One latent (1, C, h, w) of :meth:`frame_analysis` -> the reference for the next frame, and the coder's
+        stream."""
         self.check_ready()
         encoder = Encoder()
         if reference is None:
             code = self.image_code(quality_code)
-            y_hat = self.image.encode_latent(encoder, self.image.analysis(x), code)
+            y_hat = self.image.encode_latent(encoder, l, code)
             return self._intra_reference(y_hat, code), encoder.bytes()
-        quality = self.qualities(self.quality_of(quality_code), 1, x.device)
+        quality = self.qualities(self.quality_of(quality_code), 1, l.device)
         context, fresh = self.temporal_context(reference)
-        y = self.transform.analysis(self.analysis(x), quality, context.to(x.dtype))
+        y = self.transform.analysis(l, quality, context.to(l.dtype))
         y_hat = self.write(encoder, y, self.hyper.encode(encoder, y, context, fresh))
         return Reference(self.transform.synthesis(y_hat, quality, context), reference.age + 1), encoder.bytes()
 

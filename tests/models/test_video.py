@@ -62,7 +62,7 @@ def test_no_drift_over_200_frames_in_another_process_with_another_number_of_thre
     reference, payloads = None, []
     for t in range(201):
         x = clip(1)[0].roll(t, -1)
-        reference, payload = video.encode_payload(x, 100, reference)
+        reference, payload = video.encode_payload(video.frame_analysis(x, reference), 100, reference)
         payloads.append(payload)
     (tmp_path / "frames").write_bytes(b"".join(len(p).to_bytes(2, "big") + p for p in payloads))
     program = f"""
