@@ -29,7 +29,7 @@ SHOWN = ("bpp", "lpips-alex", "dists", "psnr")
 def glc() -> Recipe:
     """The shipped model by the paper's three stages, with code prediction in the last two; crops of 128 pixels."""
     recipe = Recipe.read(DOCS.parent / "recipes" / "glc-image-0.03.yaml")
-    losses = recipe.stages[-1].losses
+    losses = {stage.name: stage.losses for stage in recipe.stages}["slower"]
     recipe.stages = recipe.stages[:3]
     for stage, minutes in zip(recipe.stages, MINUTES, strict=True):
         stage.minutes, stage.batch, stage.crop, stage.ema, stage.warmup = minutes, 16, 128, 0.99, 20
