@@ -172,8 +172,9 @@ class FixedConv(nn.Conv2d):
 
 def products_of_bytes(rows: Tensor, columns: Tensor) -> Tensor:
     """int8 (N, K) @ (K, M) -> int32. Where the processor does not do it, float32 holds the sums of 1024 at a time, also
-    where its factors lose bits for speed (TF32, bfloat16), as bytes have few."""
-    if rows.device.type == "cpu" and has_exact_int8():
+    where its factors lose bits for speed (TF32, bfloat16), as bytes have few. So it does for K = 1, of which PyTorch's
+    product may write nothing (pytorch/pytorch#195066)."""
+    if rows.device.type == "cpu" and rows.shape[1] > 1 and has_exact_int8():
         return torch._int_mm(rows, columns)
     parts = zip(rows.split(1024, 1), columns.split(1024, 0), strict=True)
     sums = [(a.float() @ b.float()).to(torch.int32) for a, b in parts]

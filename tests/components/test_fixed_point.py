@@ -72,6 +72,18 @@ def test_a_depthwise_one_of_few_places(size):
     assert torch.equal(conv(x), F.conv2d(x, conv.weight, conv.bias, padding=1, groups=4))
 
 
+@pytest.mark.parametrize("inputs", [1, 2, 3, 65])
+@pytest.mark.parametrize("rows", [1, 2, 33])
+def test_products_of_few_bytes(rows, inputs):
+    torch.manual_seed(0)
+    both = torch.randint(-128, 128, (rows, 2, inputs), dtype=torch.int8)
+    for outputs in (1, 2, 19):
+        columns = torch.randint(-128, 128, (outputs, inputs), dtype=torch.int8).t()
+        for a in (both[:, 0], both[:, 1].contiguous()):
+            expected = (a.long()[:, :, None] * columns.long()).sum(1).int()
+            assert torch.equal(fixed_point.products_of_bytes(a, columns), expected)
+
+
 def test_an_ordinary_convolution_depends_on_the_order_of_its_sum():
     """What the tests above would find without integers."""
     torch.manual_seed(0)
