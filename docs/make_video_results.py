@@ -43,7 +43,8 @@ def means(rows: list[dict]) -> list[dict]:
     """A curve for each codec: its rows of the clips are by level, and the mean of a level is over clips."""
     curves = []
     for codec in dict.fromkeys(row["codec"] for row in rows):
-        clips = [[r for r in rows if r["codec"] == codec and r["clip"] == c] for c in {row["clip"] for row in rows}]
+        own = [row for row in rows if row["codec"] == codec]  # not every clip may have been measured with it
+        clips = [[row for row in own if row["clip"] == clip] for clip in {row["clip"] for row in own}]
         levels = list(zip(*clips, strict=True))
         results = {
             key: [fmean(r[key] for r in level) for level in levels] for key in SHOWN if levels[0][0][key] is not None
