@@ -151,6 +151,8 @@ def encode_video(
     period = codec.intra_period if intra_period is None else intra_period
     if period < 1:
         raise ValueError(f"intra_period has to be at least 1, not {period}")
+    if effort < 0:
+        raise ValueError(f"effort has to be a number of steps, not {effort}")
     fps = Fraction(fps).limit_denominator(1001)
     if fps <= 0:
         raise ValueError(f"fps has to be positive, not {fps}")

@@ -13,7 +13,6 @@ from glc_toolkit.coder import Decoder, Encoder, NoSymbols
 from glc_toolkit.models.base import GLCModel, Sections
 from glc_toolkit.types import BitstreamError
 
-PRECISIONS = ("float32", "bf16", "auto")
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
 
 
