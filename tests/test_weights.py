@@ -126,6 +126,8 @@ BREAKAGES = {
     "too many densities": (component("entropy_model", "factorized", channels=MANY), HUGE),
     "too many blocks": (config("context", depth=MANY), HUGE),
     "too many blocks of no width": (config("backbone", multipliers=[0], encoder_blocks=MANY), HUGE),
+    "too many blocks on one grid": (config("backbone", multipliers=[0, 1], encoder_blocks=[1, MANY]), HUGE),
+    "half a block": (config("backbone", encoder_blocks=[1.5, 1, 1]), "holds no sound model"),
     "too many symbols": (config("entropy_model", max_symbol=MANY), TABLES + "are not 64 of 8000001 symbols"),
     "another shape": (tensor(DECODER, lambda t: t[:1]), "size mismatch for transform.q_dec.weight"),
     "a tensor missing": (lost(DECODER), "Missing key.*transform.q_dec.weight"),

@@ -56,6 +56,18 @@ def test_a_head_at_twice_the_finest_grid():
         registry.build("backbone", {"name": "vqgan", "args": {**backbone["args"], "patch": 3}})
 
 
+def test_levels_of_a_backbone_may_have_residual_blocks_of_different_number():
+    counts = {"encoder_blocks": [1, 2, 3], "decoder_blocks": [3, 1, 2]}
+    config = tiny.model_config(backbone={"name": "vqgan", "args": {**tiny.MODEL["backbone"]["args"], **counts}})
+    round_trip(config)
+    backbone = GLCImage(config).backbone
+    for part in ("encoder", "generator"):
+        assert [type(layer).__name__ for layer in getattr(backbone, part).blocks].count("ResBlock") == 6
+    config["backbone"]["args"]["decoder_blocks"] = [1, 2]
+    with pytest.raises(ValueError, match=r"3 levels \(multipliers\) but residual blocks for 2: \[1, 2\]"):
+        GLCImage(config)
+
+
 def test_training_step_reaches_every_parameter():
     torch.manual_seed(0)
     model = GLCImage(tiny.MODEL).train()

@@ -30,6 +30,13 @@ def normed_swish(norm: nn.Module, x: Tensor) -> Tensor:
     return F.silu(h, inplace=h is not x and not torch.is_grad_enabled())
 
 
+def blocks_by_level(blocks: int | list[int], levels: int) -> list[int]:
+    counts = [blocks] * levels if isinstance(blocks, int) else blocks
+    if len(counts) != levels:
+        raise ValueError(f"{levels} levels (multipliers) but residual blocks for {len(counts)}: {blocks}")
+    return counts
+
+
 class ResBlock(nn.Module):
     """Norm, swish, 3x3, twice; 1x1 skip where the width changes."""
 
@@ -113,7 +120,7 @@ class Encoder(nn.Module):
         width = widths[0]
         for level, wider in enumerate(widths):
             last = level == len(widths) - 1
-            for _ in range(blocks):
+            for _ in range(blocks[level]):
                 layers.append(ResBlock(width, wider, norm))
                 width = wider
                 if attention and last:
@@ -163,7 +170,7 @@ class Generator(nn.Module):
         if attention:
             layers += [ResBlock(width, width, norm), Attention(width, norm), ResBlock(width, width, norm)]
         for level, narrower in reversed(list(enumerate(widths))):
-            for _ in range(blocks):
+            for _ in range(blocks[level]):
                 layers.append(ResBlock(width, narrower, norm))
                 width = narrower
                 if attention and level == len(widths) - 1:
@@ -184,7 +191,7 @@ class VQGAN(nn.Module):
     Args:
         channels: width of the finest level.
         multipliers: width of each level against the finest; each level after the first halves the grid.
-        encoder_blocks, decoder_blocks: residual blocks a level.
+        encoder_blocks, decoder_blocks: residual blocks of every level, or a list of one number a level, finest first.
         attention: attention at the coarsest level, and a middle part around it.
         latent_channels: width of ``l``.
         patch: pixels folded into channels before the first level.
@@ -207,8 +214,8 @@ class VQGAN(nn.Module):
         self,
         channels: int = 128,
         multipliers: tuple[float, ...] = (1, 1, 2, 2, 4),
-        encoder_blocks: int = 2,
-        decoder_blocks: int = 3,
+        encoder_blocks: int | list[int] = 2,
+        decoder_blocks: int | list[int] = 3,
         attention: bool = True,
         latent_channels: int = 256,
         patch: int = 1,
@@ -222,8 +229,9 @@ class VQGAN(nn.Module):
         widths = [int(channels * m) for m in multipliers]
         self.latent_channels = latent_channels
         self.downsampling = patch * 2 ** (len(widths) - 1)
-        self.encoder = Encoder(patch, widths, encoder_blocks, attention, latent_channels, norm)
-        self.generator = Generator(patch, widths, decoder_blocks, attention, latent_channels, norm, head)
+        deep_in, deep_out = (blocks_by_level(n, len(widths)) for n in (encoder_blocks, decoder_blocks))
+        self.encoder = Encoder(patch, widths, deep_in, attention, latent_channels, norm)
+        self.generator = Generator(patch, widths, deep_out, attention, latent_channels, norm, head)
         self.quantizer = registry.build(
             "quantizer", quantizer or {"name": "nearest", "args": {"codebook_size": 16384}}, channels=latent_channels
         )
