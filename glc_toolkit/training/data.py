@@ -3,6 +3,7 @@
 import io
 import tarfile
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -51,19 +52,29 @@ def split(pictures: list, holdout: int) -> tuple[list, list]:
     return [p for i, p in enumerate(pictures) if i % holdout != holdout - 1], pictures[holdout - 1 :: holdout]
 
 
+def reduce(x: Tensor, size: int) -> Tensor:
+    """Pictures (B, 3, H, W) uint8 at ``size`` x ``size``."""
+    if x.is_cuda:  # which does not take uint8
+        x = F.interpolate(x.float(), (size, size), mode="bilinear", antialias=True)
+        return x.round().clamp(0, 255).to(torch.uint8)
+    return F.interpolate(x, (size, size), mode="bilinear", antialias=True)
+
+
 class Crops(Dataset):
     """Random crops. Sample ``i`` depends on ``seed`` and ``i`` alone, so a run resumes anywhere and a distributed run
     sees what a single process would.
 
     Args:
-        pictures: as :func:`find_pictures` gives them; decoded once and kept as uint8.
+        pictures: as :func:`find_pictures` gives them; decoded once and kept as uint8 on ``device``, where crops are
+            made: a GPU would wait for a processor that does it.
         size: side of a crop.
         scales: a crop is taken from a square ``1 / scale`` as large and reduced, scale log-uniform between these.
         levels: number of quality levels; each sample also draws its quality, uniform in [0, levels - 1].
     """
 
-    def __init__(self, pictures: list, size: int, scales: tuple[float, float], levels: int, seed: int):
-        self.pictures = [decode(data) for _, data in pictures]
+    def __init__(self, pictures, size, scales, levels, seed, device: torch.device | str = "cpu"):
+        with ThreadPoolExecutor() as pool:
+            self.pictures = [picture.to(device) for picture in pool.map(lambda item: decode(item[1]), pictures)]
         self.size, self.scales, self.levels, self.seed = size, scales, levels, seed
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
@@ -76,7 +87,7 @@ class Crops(Dataset):
         top, left = random.integers(height - side + 1), random.integers(width - side + 1)
         crop = picture[:, top : top + side, left : left + side]
         if side != self.size:
-            crop = F.interpolate(crop[None], (self.size, self.size), mode="bilinear", antialias=True)[0]
+            crop = reduce(crop[None], self.size)[0]
         if random.random() < 0.5:
             crop = crop.flip(-1)
         return crop, torch.tensor(random.uniform(0, self.levels - 1), dtype=torch.float32)

@@ -21,6 +21,7 @@ from typing import Any, cast
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import TensorBoardLogger
+from lightning.fabric.plugins.precision import MixedPrecision, Precision
 from lightning.fabric.strategies import DDPStrategy
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from timm.optim import create_optimizer_v2
@@ -42,6 +43,8 @@ from glc_toolkit.training.window import Window
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
 LOG_EVERY = 50  # steps
+SAY_EVERY = 1.0  # seconds; numbers have to be waited for
+BALANCE_EVERY = 10  # steps; measuring it costs a second pass back through the perceptual networks
 PERCEPTUAL = ("l1", "lpips", "dists")  # what the adversarial term is balanced against
 
 
@@ -165,15 +168,24 @@ def adversary(stage: Stage) -> str | None:
     return found[0] if found else None
 
 
+class BF16(MixedPrecision):
+    """Autocast. Fabric refuses gradients other than by ``fabric.backward`` where precision has a say in them; without
+    a scale of the loss it has none, and an adaptive weight asks for two."""
+
+    pre_backward, backward, post_backward = Precision.pre_backward, Precision.backward, Precision.post_backward
+
+
 def start(precision: str, folder: Path) -> Fabric:
     """Fabric on what there is: one process, or the processes and machines that ``torchrun`` started."""
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    bf16 = precision == "bf16-mixed"
     fabric = Fabric(
         accelerator="auto",
         devices=local,
         num_nodes=world // local,
         strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
-        precision=precision,  # pyright: ignore[reportArgumentType]
+        precision=None if bf16 else precision,  # pyright: ignore[reportArgumentType]
+        plugins=BF16("bf16-mixed", "cuda" if torch.cuda.is_available() else "cpu") if bf16 else None,
         loggers=TensorBoardLogger(folder, name="", version="tensorboard"),
     )
     fabric.launch()
@@ -191,10 +203,10 @@ class Material:
         kept = [path for path in found if path.name not in recipe.data.holdout_clips]
         self.clips = [decode_clip(path, recipe.data.clip_side, folder) for path in kept]
 
-    def samples(self, stage: Stage, model: GLCModel, seed: int) -> Dataset:
+    def samples(self, stage: Stage, model: GLCModel, seed: int, device: torch.device) -> Dataset:
         scales = self.recipe.data.scales
         if not isinstance(model, GLCVideo):
-            return Crops(self.pictures, stage.crop, scales, model.levels, seed)
+            return Crops(self.pictures, stage.crop, scales, model.levels, seed, device)
         share = self.recipe.data.synthetic if self.clips else 1.0
         return ClipCrops(self.clips, self.pictures, share, stage.frames, stage.crop, scales, model.levels, seed)
 
@@ -249,17 +261,22 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     module = StageModule(model, stage).train().to(memory_format=torch.channels_last)
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = create_optimizer_v2(groups(module, stage), stage.optimizer.name, stage.lr, **stage.optimizer.args)
+    if stage.compile:
+        for part in (model.backbone.encoder, model.backbone.generator, *module.losses.values()):
+            part.compile(dynamic=False)
     modules, optimizers = {"model": model, "average": average, "losses": module.losses}, {"optimizer": optimizer}
     engine, optimizer = fabric.setup(module, optimizer)
     average.to(fabric.device)
     gan = judge = None
     if rival := adversary(stage):
         modules["gan"] = registry.build("loss", {"name": rival, "args": stage.losses[rival].args}).train()
+        modules["gan"].register_buffer("balance", torch.zeros(()))  # the adaptive weight, as last measured
         learning = [p for p in modules["gan"].parameters() if p.requires_grad]
         optimizers["judge"] = torch.optim.AdamW(learning, lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0)
         gan, judge = fabric.setup(modules["gan"], optimizers["judge"])
         gan.mark_forward_method("discriminator_loss")
-    samples = data.samples(stage, model, recipe.seed + facts["stage"])
+        balance = modules["gan"].get_buffer("balance")
+    samples = data.samples(stage, model, recipe.seed + facts["stage"], fabric.device)
     if stage.own_latents:
         latent = (model.backbone.latent_channels, stage.crop // model.backbone.downsampling)
         modules["own"] = module.own = OwnLatents(stage, *latent, recipe.seed).to(fabric.device)
@@ -275,6 +292,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     window = Window()
     started = time.monotonic() - facts["seconds"]
     saved = time.monotonic()
+    said = -math.inf
     with Progress(*COLUMNS, disable=not fabric.is_global_zero, transient=True) as bar:
         task = bar.add_task(stage.name, total=1.0)
         for step, (pixels, quality, first) in enumerate(steps_of(loader, stage), facts["step"]):
@@ -302,7 +320,9 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 for parameter in learning:
                     parameter.requires_grad_(False)
                 terms[rival] = gan(out)
-                terms["gan_weight"] = adaptive_weight(module, gan, out, terms, stage, rival)
+                if (step - stage.gan_start) % BALANCE_EVERY == 0:
+                    balance.copy_(adaptive_weight(module, gan, out, terms, stage, rival))
+                terms["gan_weight"] = balance.clone()
                 total = total + stage.losses[rival].weight * terms["gan_weight"] * terms[rival]
                 for parameter in learning:
                     parameter.requires_grad_(True)
@@ -333,13 +353,15 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 terms["bpp"] = bpp_estimate(out["likelihoods"], stage.crop**2).mean()
             window.add(terms, out)
             seconds = time.monotonic() - started
-            numbers = window.numbers(stage.batch)
-            said = " ".join(f"{name} {value:.3g}" for name, value in numbers.items())
-            bar.update(task, completed=progress, description=f"{stage.name} {step}: {said}")
+            if seconds - said > SAY_EVERY:
+                numbers = window.numbers(stage.batch)
+                text = " ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+                bar.update(task, completed=progress, description=f"{stage.name} {step}: {text}")
+                said = seconds
             if window.steps == LOG_EVERY or step == stage.steps - 1:
                 if fabric.is_global_zero:
                     where = {"stage": stage.name, "step": step, "seconds": seconds, "images": facts["images"]}
-                    write_log(fabric, folder, where, numbers)
+                    write_log(fabric, folder, where, window.numbers(stage.batch))
                 collapse = window.collapsed(stage.least_codes)
                 if collapse and step >= stage.warmup and window.steps == LOG_EVERY:
                     raise TrainingError(f"stage {stage.name!r}, step {step}: {collapse} in {LOG_EVERY} steps")

@@ -59,6 +59,7 @@ class Stage(Strict):
     gan_start: int = 0
     all_levels: bool = False  #: code each picture at every quality level, not at one drawn for it
     checkpointing: bool = False  #: recompute activations of residual blocks in the backward pass, for less memory
+    compile: bool = False  #: the two halves of the backbone and the losses by torch.compile, for a GPU
     own_latents: int = Field(0, ge=0)  #: crops with a latent of their own, every second of a batch; joint stages
     own_lr: float = Field(0.05, gt=0)  #: theirs, in standard deviations of the latent
     least_codes: int = 3  #: fewer codes of a codebook in use over 50 steps stop the run

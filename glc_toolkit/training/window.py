@@ -1,7 +1,11 @@
-"""What a run says of its last steps: means of its losses, images a second, and how many codes are in use."""
+"""What a run says of its last steps: means of its losses, images a second, and how many codes are in use.
+
+Numbers stay on their device until they are asked for: a GPU that has to be waited for in every step idles.
+"""
 
 import time
 
+import torch
 from torch import Tensor
 
 CODEBOOKS = {"codes": "backbone", "indices": "hyper module"}  # what holds each, by its key in the outputs
@@ -16,29 +20,33 @@ class Window:
     def clear(self) -> None:
         self.steps = 0
         self.began = time.monotonic()
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
-        self.used: dict[str, set[int]] = {}
+        self.codes: dict[str, list[Tensor]] = {}
 
     def add(self, terms: dict[str, Tensor], out: dict) -> None:
         """The losses of a step, and the outputs they were computed from."""
         self.steps += 1
         for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(term.detach())
+            self.sums[name] = self.sums.get(name, 0.0) + term.detach()
             self.counts[name] = self.counts.get(name, 0) + 1
         for name in CODEBOOKS:
             if out.get(name) is not None:
-                self.used.setdefault(name, set()).update(out[name].unique().tolist())
+                self.codes.setdefault(name, []).append(out[name].flatten())
+
+    def used(self) -> dict[str, int]:
+        """How many codes of each codebook were used."""
+        return {name: len(torch.cat(codes).unique()) for name, codes in self.codes.items()}
 
     def numbers(self, batch: int) -> dict[str, float]:
         """Means, codes in use and images a second."""
-        means = {name: self.sums[name] / self.counts[name] for name in self.sums}
-        used = {f"{name}_used": len(codes) for name, codes in self.used.items()}
+        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        used = {f"{name}_used": count for name, count in self.used().items()}
         return {**means, **used, "images/s": self.steps * batch / (time.monotonic() - self.began)}
 
     def collapsed(self, least: int) -> str | None:
         """The first codebook of which fewer than ``least`` codes were used, in words."""
-        for name, codes in self.used.items():
-            if len(codes) < least:
-                return f"the codebook of the {CODEBOOKS[name]} has collapsed: {len(codes)} of its codes in use"
+        for name, count in self.used().items():
+            if count < least:
+                return f"the codebook of the {CODEBOOKS[name]} has collapsed: {count} of its codes in use"
         return None

@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,7 +114,11 @@ train(Recipe.read(sys.argv[1]), Path(sys.argv[2]), save_every=0.0)
 """
 
 
-@pytest.mark.parametrize(("number", "change"), [(1, {}), (2, {"own_latents": 3, "losses": {**RATE, "l1": {}}})])
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [(0, {}), (1, {}), (2, {"own_latents": 3, "losses": {**RATE, "l1": {}}})],
+    ids=["adversary", "latent", "own latents"],
+)
 def test_a_killed_run_resumes_where_it_was(recipe, tmp_path, number, change):
     """kill -9 in the middle of a stage, go on, and arrive at the weights of a run that was never stopped."""
     recipe["stages"] = [{**recipe["stages"][number], "steps": 30, **change}]
@@ -191,6 +196,24 @@ def test_gradient_checkpointing_changes_nothing(recipe, tmp_path, optimizer):
     plain = train(Recipe.model_validate(recipe), tmp_path / "plain").state_dict()
     recipe["stages"][0]["checkpointing"] = True
     for key, value in train(Recipe.model_validate(recipe), tmp_path / "checkpointed").state_dict().items():
+        torch.testing.assert_close(value, plain[key], rtol=1e-4, atol=3e-5, msg=key)
+
+
+def test_an_adversary_in_bf16(recipe, tmp_path):
+    """Its adaptive weight asks for gradients beside the engine's own, every ten steps."""
+    recipe.update(precision="bf16-mixed", stages=[{**recipe["stages"][0], "steps": 12, "gan_start": 1}])
+    train(Recipe.model_validate(recipe), tmp_path / "out")
+    logged = json.loads((tmp_path / "out" / "log.jsonl").read_text())
+    assert logged["gan_weight"] > 0 and logged["discriminator"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiling_changes_nothing(recipe, tmp_path):
+    recipe["stages"] = [{**recipe["stages"][2], "steps": 2, "losses": {**RATE, "l1": {}, "codebook": {}}}]
+    plain = train(Recipe.model_validate(recipe), tmp_path / "plain").state_dict()
+    recipe["stages"][0]["compile"] = True
+    for key, value in train(Recipe.model_validate(recipe), tmp_path / "compiled").state_dict().items():
         torch.testing.assert_close(value, plain[key], rtol=1e-4, atol=3e-5, msg=key)
 
 
