@@ -32,7 +32,7 @@ def read(path: Path, frames: int) -> tuple[clips.Clip, list[np.ndarray]]:
 
 def classic(frames: list[np.ndarray], codec: str, fps: Fraction, crf: float) -> tuple[bytes, list[np.ndarray]]:
     """The stream of ``codec`` and the frames that come out of it. One thread: what x264 writes depends on how many
-    there are, and can be larger by half with two."""
+    there are."""
     import av
 
     height, width, _ = frames[0].shape

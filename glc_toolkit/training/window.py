@@ -28,7 +28,7 @@ class Window:
         """The losses of a step, and the outputs they were computed from."""
         self.steps += 1
         for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + term.detach()
+            self.sums[name] = self.sums.get(name, 0.0) + term.detach().float()
             self.counts[name] = self.counts.get(name, 0) + 1
         for name in CODEBOOKS:
             if out.get(name) is not None:
