@@ -270,12 +270,11 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     gan = judge = None
     if rival := adversary(stage):
         modules["gan"] = registry.build("loss", {"name": rival, "args": stage.losses[rival].args}).train()
-        modules["gan"].register_buffer("balance", torch.zeros(()))  # the adaptive weight, as last measured
         learning = [p for p in modules["gan"].parameters() if p.requires_grad]
         optimizers["judge"] = torch.optim.AdamW(learning, lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0)
         gan, judge = fabric.setup(modules["gan"], optimizers["judge"])
         gan.mark_forward_method("discriminator_loss")
-        balance = modules["gan"].get_buffer("balance")
+        balance = torch.tensor(facts.get("balance", 0.0), device=fabric.device)  # the adaptive weight, as last measured
     samples = data.samples(stage, model, recipe.seed + facts["stage"], fabric.device)
     if stage.own_latents:
         latent = (model.backbone.latent_channels, stage.crop // model.backbone.downsampling)
@@ -321,8 +320,8 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                     parameter.requires_grad_(False)
                 terms[rival] = gan(out)
                 if (step - stage.gan_start) % BALANCE_EVERY == 0:
-                    balance.copy_(adaptive_weight(module, gan, out, terms, stage, rival))
-                terms["gan_weight"] = balance.clone()
+                    balance = adaptive_weight(module, gan, out, terms, stage, rival)
+                terms["gan_weight"] = balance
                 total = total + stage.losses[rival].weight * terms["gan_weight"] * terms[rival]
                 for parameter in learning:
                     parameter.requires_grad_(True)
@@ -369,6 +368,8 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             due = time.monotonic() - saved > save_every and (step + 1) % chunks == 0  # no clip is half way
             if due and fabric.is_global_zero:
                 facts.update(step=step + 1, seconds=seconds)
+                if gan is not None:
+                    facts["balance"] = balance.item()
                 save_state(state, modules, optimizers, facts)
                 if "x_hat" in out:
                     write_samples(fabric, out, stage.name, facts["images"])
