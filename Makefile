@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 
 plugins: $(VENV)/.installed-test
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation ./plugins/*

@@ -36,6 +36,7 @@ from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 from glc_toolkit.training.data import ClipCrops, Crops, decode_clip, find_clips, find_pictures, split
+from glc_toolkit.training.grow import grown
 from glc_toolkit.training.own_latents import FIRST, OwnLatents
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import load_facts, load_state, save_state
@@ -233,7 +234,7 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
     data = Material(recipe, folder)
     model = untrained(recipe)
     if recipe.start is not None:
-        model.load_state_dict(zoo.load(recipe.start).train().state_dict())
+        model.load_state_dict(grown(model, zoo.load(recipe.start).train()))
     average = AveragedModel(model)
     state = folder / "state.safetensors"
     facts = {"stage": 0, "step": 0, "seconds": 0.0, "images": 0}

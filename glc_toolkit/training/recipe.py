@@ -82,7 +82,7 @@ class Recipe(Strict):
 
     name: str
     model: dict[str, Any]
-    start: str | None = None  #: a zoo model of the same config, whose weights the first stage starts from
+    start: str | None = None  #: a zoo model to start from: of the same config, or shallower (see `grow`)
     image: str | None = None  #: the zoo model that codes the intra frames of a video model
     data: Data
     stages: list[Stage]

@@ -23,9 +23,14 @@ class PerceptualLoss(nn.Module):
         count = max(1, round(self.fraction * len(out["x"])))
         x, x_hat = out["x"][:count], out["x_hat"][:count]
         if self.side is not None:
-            top, left = (int(torch.randint(max(length - self.side, 0) + 1, ())) for length in x.shape[-2:])
-            x, x_hat = (t[..., top : top + self.side, left : left + self.side] for t in (x, x_hat))
+            x, x_hat = self.window(x, x_hat, self.side)
         return self.metric(x_hat, x).mean()
+
+    @torch.compiler.disable  # or it would compile what follows again for every place that a window can have
+    def window(self, x: Tensor, x_hat: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        top, left = (int(torch.randint(max(length - side, 0) + 1, ())) for length in x.shape[-2:])
+        place = (..., slice(top, top + side), slice(left, left + side))
+        return x[place], x_hat[place]
 
 
 class LPIPSLoss(PerceptualLoss):

@@ -1,0 +1,73 @@
+"""Start a deeper model from the weights of a shallower one: new residual blocks begin as nothing and a residual head as
+the plain one, so that the first step sees what the shallower one draws (as in Net2Net, Chen et al., ICLR 2016)."""
+
+from typing import cast
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from glc_toolkit.components.backbones.vqgan import Generator, ResBlock
+
+
+def grown(model: nn.Module, start: nn.Module) -> dict[str, Tensor]:
+    """A state dict for ``model`` from that of ``start``, whose sequences of layers may have fewer residual blocks, and
+    whose generator may have a plain head.
+
+    Raises ``ValueError`` if a sequence differs in anything else; ``load_state_dict`` will say what differs elsewhere.
+    """
+    state = start.state_dict()
+    inside = dict(start.named_modules())
+    for name, layers in model.named_modules():
+        shallow = inside.get(name)
+        if isinstance(layers, nn.Sequential) and isinstance(shallow, nn.Sequential) and len(layers) != len(shallow):
+            old = {key: state.pop(key) for key in list(state) if key.startswith(f"{name}.")}
+            plain = name.endswith(".head") and isinstance(inside[name.removesuffix(".head")], Generator)
+            state |= headed(name, layers, shallow) if plain else deepened(name, layers, shallow, old)
+    return state
+
+
+def deepened(name: str, layers: nn.Sequential, shallow: nn.Sequential, old: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``old``, the state of ``shallow``, by the places that its layers have among ``layers``."""
+    state, done = {}, 0
+    for i, layer in enumerate(layers):
+        if done < len(shallow) and kind(layer) == kind(shallow[done]):
+            head = f"{name}.{done}."
+            state |= {f"{name}.{i}.{key[len(head) :]}": value for key, value in old.items() if key.startswith(head)}
+            done += 1
+        elif isinstance(layer, ResBlock) and isinstance(layer.conv_out, nn.Identity):
+            state |= {f"{name}.{i}.{key}": value for key, value in nothing(layer).items()}
+        else:
+            break
+    if len(state) < len(layers.state_dict()) or done < len(shallow):
+        raise ValueError(f"{name} is not that of the model to start from with residual blocks added")
+    return state
+
+
+def headed(name: str, layers: nn.Sequential, plain: nn.Sequential) -> dict[str, Tensor]:
+    """The state of a residual head that draws what the ``plain`` one draws: each position at twice the grid has its
+    pixels in the first of its features, and the last convolution takes them from there."""
+    first, last, blocks = cast(nn.Conv2d, layers[0]), cast(nn.Conv2d, layers[-2]), layers[2:-2]
+    old, half = cast(nn.Conv2d, plain[0]), cast(nn.PixelShuffle, layers[-1]).upscale_factor
+    pixels = last.out_channels
+    if 4 * pixels > first.out_channels:
+        raise ValueError(f"{name} has {first.out_channels // 4} features for the {pixels} pixels that each is to hold")
+    state = {f"{name}.{key}": value.clone() for key, value in layers.state_dict().items()}
+    for key in ("weight", "bias"):
+        moved = rearrange(getattr(old, key), "(c a b d e) ... -> (c b e a d) ...", a=2, d=2, b=half, e=half)
+        state[f"{name}.0.{key}"][: 4 * pixels] = moved.detach()
+    for i, block in enumerate(blocks, 2):
+        state |= {f"{name}.{i}.{key}": value for key, value in nothing(cast(ResBlock, block)).items()}
+    taken = torch.zeros_like(last.weight)
+    taken[range(pixels), range(pixels), 1, 1] = 1
+    return state | {f"{name}.{len(layers) - 2}.weight": taken, f"{name}.{len(layers) - 2}.bias": torch.zeros(pixels)}
+
+
+def kind(layer: nn.Module) -> tuple:
+    return type(layer).__name__, [parameter.shape for parameter in layer.parameters()]
+
+
+def nothing(block: ResBlock) -> dict[str, Tensor]:
+    """The state of ``block`` with a second convolution that gives zero."""
+    zero = {key: torch.zeros_like(value) for key, value in block.conv2.state_dict(prefix="conv2.").items()}
+    return {**block.state_dict(), **zero}

@@ -1,0 +1,59 @@
+import copy
+
+import pytest
+import torch
+
+from glc_toolkit.conformance import tiny
+from glc_toolkit.models.image import GLCImage
+from glc_toolkit.training.grow import grown
+
+
+def with_backbone(**args) -> GLCImage:
+    config = copy.deepcopy(tiny.MODEL)
+    config["backbone"]["args"].update(args)
+    return GLCImage(config)
+
+
+@pytest.mark.parametrize("norm", ["none", "group"])
+def test_a_deeper_model_begins_as_the_shallower_one(norm):
+    shallow = with_backbone(norm=norm, channels=32, encoder_blocks=1, decoder_blocks=[1, 2, 1])
+    deep = with_backbone(norm=norm, channels=32, encoder_blocks=[1, 3, 2], decoder_blocks=[2, 3, 1])
+    deep.load_state_dict(grown(deep, shallow))
+    x = torch.rand(1, 3, 64, 64)
+    l = shallow.backbone.analysis(x)
+    assert torch.equal(deep.backbone.analysis(x), l)
+    assert torch.equal(deep.backbone.synthesis(l), shallow.backbone.synthesis(l))
+    assert sum(p.numel() for p in deep.parameters()) > sum(p.numel() for p in shallow.parameters())
+
+
+@pytest.mark.parametrize("patch", [2, 4])
+def test_a_residual_head_begins_as_the_plain_one(patch):
+    plain, headed = with_backbone(norm="none", patch=patch), with_backbone(norm="none", patch=patch, head=16)
+    headed.load_state_dict(grown(headed, plain))
+    l = torch.randn(1, 16, 4, 4)
+    torch.testing.assert_close(headed.backbone.synthesis(l), plain.backbone.synthesis(l))
+
+
+def test_a_head_too_narrow_for_the_pixels_is_refused():
+    plain, narrow = with_backbone(norm="none", patch=4), with_backbone(norm="none", patch=4, head=8)
+    with pytest.raises(ValueError, match="8 features for the 12 pixels"):
+        grown(narrow, plain)
+
+
+def test_a_block_that_began_as_nothing_learns():
+    deep = with_backbone(encoder_blocks=3)
+    deep.load_state_dict(grown(deep, with_backbone(encoder_blocks=1)))
+    deep.backbone.analysis(torch.rand(1, 3, 64, 64)).square().mean().backward()
+    assert all(block.conv2.weight.grad.any() for block in deep.backbone.encoder.blocks if hasattr(block, "conv2"))
+
+
+def test_the_same_depth_gives_the_same_weights(tiny_model):
+    state = grown(GLCImage(tiny.MODEL), tiny_model)
+    assert all(torch.equal(value, state[key]) for key, value in tiny_model.state_dict().items())
+
+
+def test_a_shallower_or_wider_model_is_refused():
+    start = with_backbone(encoder_blocks=2)
+    for model in (with_backbone(encoder_blocks=1), with_backbone(encoder_blocks=3, channels=32)):
+        with pytest.raises(ValueError, match=r"encoder\.blocks is not that of the model to start from"):
+            grown(model, start)
