@@ -1,21 +1,26 @@
 """Training pictures and clips, cropped at random scales, every sample a pure function of its number."""
 
-import io
 import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from glc_toolkit import clips
+from glc_toolkit import clips, io
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
+
+
+def is_picture(path: Path) -> bool:
+    """By its name; systems leave hidden files beside pictures, with their suffix."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def find_pictures(sources: list[str]) -> list[tuple[str, bytes | Path]]:
@@ -23,11 +28,11 @@ def find_pictures(sources: list[str]) -> list[tuple[str, bytes | Path]]:
     found: list[tuple[str, bytes | Path]] = []
     for source in map(Path, sources):
         if source.is_dir():
-            found += [(p.relative_to(source).as_posix(), p) for p in source.rglob("*") if p.suffix.lower() in SUFFIXES]
+            found += [(p.relative_to(source).as_posix(), p) for p in source.rglob("*") if is_picture(p)]
         elif source.is_file():
             try:
                 with tarfile.open(source) as tar:
-                    members = [m for m in tar if m.isfile() and Path(m.name).suffix.lower() in SUFFIXES]
+                    members = [m for m in tar if m.isfile() and is_picture(Path(m.name))]
                     found += [(m.name, tar.extractfile(m).read()) for m in members]  # pyright: ignore[reportOptionalMemberAccess]
             except (tarfile.TarError, EOFError) as error:
                 raise ValueError(f"training data {source} is no whole tar file: {error}") from error
@@ -38,11 +43,13 @@ def find_pictures(sources: list[str]) -> list[tuple[str, bytes | Path]]:
     return sorted(found, key=lambda item: item[0])
 
 
-def decode(picture: bytes | Path) -> Tensor:
-    """A picture as (3, H, W) uint8."""
-    with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
-        array = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    return torch.from_numpy(array.copy()).permute(2, 0, 1).contiguous()
+def decode(name: str, picture: bytes | Path) -> Tensor:
+    """A picture as (3, H, W) uint8, what the codec would see of it. Raises :class:`io.PictureError` that names it."""
+    try:
+        with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+            return (io.to_tensor(image, max_pixels=0)[0] * 255).round().to(torch.uint8)
+    except Exception as error:  # each of Pillow's plugins has its own exceptions for a damaged file
+        raise io.PictureError(f"training picture {name}: {error}") from error
 
 
 def split(pictures: list, holdout: int) -> tuple[list, list]:
@@ -74,7 +81,7 @@ class Crops(Dataset):
 
     def __init__(self, pictures, size, scales, levels, seed, device: torch.device | str = "cpu"):
         with ThreadPoolExecutor() as pool:
-            self.pictures = [picture.to(device) for picture in pool.map(lambda item: decode(item[1]), pictures)]
+            self.pictures = [picture.to(device) for picture in pool.map(lambda item: decode(*item), pictures)]
         self.size, self.scales, self.levels, self.seed = size, scales, levels, seed
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
@@ -130,7 +137,7 @@ class ClipCrops(Dataset):
 
     def __init__(self, clips, pictures, synthetic, frames, size, scales, levels, seed):
         self.clips = [clip for clip in clips if len(clip) >= frames and min(clip.shape[1:3]) >= size]
-        self.pictures = [decode(data) for _, data in pictures] if synthetic else []
+        self.pictures = [decode(*item) for item in pictures] if synthetic else []
         if not self.clips and synthetic < 1:
             raise ValueError(f"no clip has {frames} frames of {size} pixels")
         self.synthetic, self.frames, self.size, self.scales = synthetic, frames, size, scales

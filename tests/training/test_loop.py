@@ -8,11 +8,9 @@ import sys
 import time
 import types
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
@@ -20,7 +18,6 @@ from glc_toolkit import hookimpl, models, registry, zoo
 from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
-from glc_toolkit.training.data import Crops, find_pictures, split
 from glc_toolkit.training.loop import StageModule, TrainingError, adversary, groups, train
 from glc_toolkit.training.recipe import Recipe
 from glc_toolkit.training.run import run
@@ -30,16 +27,6 @@ GAN = {"l1": {}, "lpips": {"args": {"net": "alex"}}, "gan": {"weight": 0.5, "arg
 RATE = {"rate": {"args": {"lmbda": [4, 2, 1], "target_bpp": [0.2, 0.3, 0.4]}}}
 PREDICTION = {"latent_channels": 16, "codebook_size": 64, "positions": 4, "width": 32, "depth": 1, "heads": 2}
 ALL = ["backbone", "transform", "hyper", "context", "entropy_model"]
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for i in range(6):
-        array = np.random.default_rng(i).integers(0, 256, (96, 112, 3), dtype=np.uint8)
-        Image.fromarray(array).resize((224, 192)).save(folder / f"{i}.png")
-    return folder
 
 
 @pytest.fixture
@@ -320,21 +307,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
         train(Recipe.model_validate(recipe), tmp_path / "out")
 
 
-def test_samples_are_functions_of_their_number(pictures):
-    found = find_pictures([str(pictures)])
-    first, second = (Crops(found, 64, (0.5, 1.0), levels=3, seed=5) for _ in range(2))
-    for i in (0, 7, 10**9):
-        assert torch.equal(first[i][0], second[i][0]) and first[i][1] == second[i][1]
-        assert first[i][0].shape == (3, 64, 64) and 0 <= first[i][1] <= 2
-    assert not torch.equal(first[0][0], first[1][0])
-
-
-def test_held_out_pictures_are_not_trained_on(pictures):
-    kept, held_out = split(find_pictures([str(pictures)]), 3)
-    assert [name for name, _ in held_out] == ["2.png", "5.png"]
-    assert len(kept) == 4 and not set(kept) & set(held_out)
-
-
 def test_recipes_are_checked_before_anything_runs(recipe):
     wrong = copy.deepcopy(recipe)
     wrong["stages"][0]["learning_rate"] = 1
@@ -344,8 +316,6 @@ def test_recipes_are_checked_before_anything_runs(recipe):
         stage = Recipe.model_validate(recipe).stages[0].model_copy(update={field: value})
         with pytest.raises(ValueError, match=message):
             StageModule(GLCImage(tiny.MODEL), stage)
-    with pytest.raises(FileNotFoundError, match="neither a folder nor a tar"):
-        find_pictures(["no/such/place"])
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("recipes/*.yaml")), ids=lambda f: f.stem)
