@@ -71,7 +71,7 @@ def held_out(model: GLCModel, recipe: Recipe) -> tuple[list[list[Tensor]], str]:
         return samples, f"{'Held-out' if data.holdout_clips else 'Training'} clips ({len(samples)}, {FRAMES} frames)"
     pictures = find_pictures(data.sources)
     _, kept = split(pictures, data.holdout)
-    samples = [[centre(decode(*item))] for item in kept or pictures[:8]]
+    samples = [[centre(decode(name, picture))] for name, picture in kept or pictures[:8]]
     return samples, f"{'Held-out' if kept else 'Training'} pictures ({len(samples)})"
 
 

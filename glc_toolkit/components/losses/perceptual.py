@@ -23,14 +23,16 @@ class PerceptualLoss(nn.Module):
         count = max(1, round(self.fraction * len(out["x"])))
         x, x_hat = out["x"][:count], out["x_hat"][:count]
         if self.side is not None:
-            x, x_hat = self.window(x, x_hat, self.side)
+            x, x_hat = window(x, x_hat, self.side)  # pyright: ignore[reportCallIssue]
         return self.metric(x_hat, x).mean()
 
-    @torch.compiler.disable  # or it would compile what follows again for every place that a window can have
-    def window(self, x: Tensor, x_hat: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        top, left = (int(torch.randint(max(length - side, 0) + 1, ())) for length in x.shape[-2:])
-        place = (..., slice(top, top + side), slice(left, left + side))
-        return x[place], x_hat[place]
+
+@torch.compiler.disable  # or it would compile what follows again for every place that a window can have
+def window(x: Tensor, x_hat: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The same random square of both, or all of a shorter side."""
+    top, left = (int(torch.randint(max(length - side, 0) + 1, ())) for length in x.shape[-2:])
+    place = (..., slice(top, top + side), slice(left, left + side))
+    return x[place], x_hat[place]
 
 
 class LPIPSLoss(PerceptualLoss):
