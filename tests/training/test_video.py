@@ -14,7 +14,7 @@ from glc_toolkit.training.loop import train
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.run import run
 from tests.test_clips import frames
-from tests.training.test_loop import RATE, pictures, write  # noqa: F401  pictures is a fixture
+from tests.training.test_loop import RATE, write
 
 pytest.importorskip("av")
 P_FRAMES = ["temporal", "transform", "hyper", "context", "entropy_model"]
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def recipe(pictures, folder, tiny_folder) -> dict:  # noqa: F811
+def recipe(pictures, folder, tiny_folder) -> dict:
     common = {"trains": P_FRAMES, "steps": 3, "batch": 2, "crop": 64, "warmup": 1, "frames": 3}
     return {
         "name": "smoke",
