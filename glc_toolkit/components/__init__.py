@@ -92,6 +92,7 @@ def glc_losses():
         "lpips": losses.perceptual.LPIPSLoss,
         "dists": losses.perceptual.DISTSLoss,
         "gan": losses.gan.PatchGAN,
+        "grid": losses.perceptual.GridLoss,
     }
 
 
@@ -105,6 +106,7 @@ def glc_metrics():
         "lpips-alex": metrics.lpips.lpips_alex,
         "lpips-vgg": metrics.lpips.lpips_vgg,
         "dists": metrics.dists.DISTS,
+        "grid": metrics.grid.Grid,
     }
 
 

@@ -24,6 +24,7 @@ METRICS = {
     "lpips-alex": "LPIPS v0.1, AlexNet",
     "lpips-vgg": "LPIPS v0.1, VGG16, convolutions in float16 precision",
     "dists": "DISTS, [0, 1], no resizing, VGG16 in float16 precision",
+    "grid": "cells of 16 x 16 from the top left; sign and log size of steps between neighbours, in grey",
     "fid": "Inception of torch-fidelity, 2048 features, torchmetrics",
     "kid": "as fid; mean of 100 subsets of 1000, seed 0, or all patches where there are fewer",
     "fd-efflite0": "Frechet distance on the 1280 pooled features of EfficientNet-Lite0, patches unresized",

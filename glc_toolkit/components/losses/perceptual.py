@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from glc_toolkit.components.metrics.dists import DISTS
+from glc_toolkit.components.metrics.grid import Grid
 from glc_toolkit.components.metrics.lpips import LPIPS
 
 
@@ -47,3 +48,10 @@ class DISTSLoss(PerceptualLoss):
 
     def __init__(self, fraction: float = 1.0, side: int | None = None):
         super().__init__(DISTS(), fraction, side)
+
+
+class GridLoss(PerceptualLoss):
+    """What repeats with the grid of ``period`` pixels, which the other two mind too little."""
+
+    def __init__(self, period: int = 16, fraction: float = 1.0, side: int | None = None):
+        super().__init__(Grid(period), fraction, side)

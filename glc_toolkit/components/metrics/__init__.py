@@ -1,5 +1,5 @@
 """Quality metrics: ``metric(x_hat, x)`` for (B, 3, H, W) in [0, 1] gives one float an image, (B,)."""
 
-from glc_toolkit.components.metrics import dists, lpips, pixel
+from glc_toolkit.components.metrics import dists, grid, lpips, pixel
 
-__all__ = ["dists", "lpips", "pixel"]
+__all__ = ["dists", "grid", "lpips", "pixel"]
