@@ -20,6 +20,7 @@ from glc_toolkit.types import BitstreamError
 DEFAULT_MODEL = "glc-image-0.03"
 DEFAULT_VIDEO_MODEL = "glc-video-0.01"
 Model = TypeVar("Model", bound=GLCModel)
+CODES = {GLCImage: "pictures", GLCVideo: "videos"}
 
 
 def encode(
@@ -210,6 +211,7 @@ def decode_video(
     header, at, model = open_video(data, model, max_pixels, precision)
     end = math.inf if frames is None else start + frames
     at, number = _seek(data, at, start)
+    shape = (header.height, header.width)
     reference = picture = None
     for item in videostream.records(data, at, number):
         if item.number >= end:
@@ -218,6 +220,8 @@ def decode_video(
             if strict:
                 raise BitstreamError(item.reason)
             (report or _warn)(item)
+            if picture is None and reference is not None:  # of a frame before ``start``
+                picture = io.to_pillow(model.reconstruct(reference, shape))
             reference = None
             if picture is not None:
                 last = item.number if item.resumes is None else int(min(item.resumes, end))
@@ -227,7 +231,6 @@ def decode_video(
         try:
             if reference is None and not item.intra:
                 raise BitstreamError(f"frame {item.number} has no intra frame before it")
-            shape = (header.height, header.width)
             reference = model.decode_payload(
                 item.payload, header.quality_code, shape, None if item.intra else reference
             )
@@ -251,8 +254,7 @@ def _seek(data: Bytes, at: int, start: int) -> tuple[int, int]:
 
 
 def _warn(damage: videostream.Damage) -> None:
-    goes_on = "the file ends there" if damage.resumes is None else f"it goes on at frame {damage.resumes}"
-    warnings.warn(f"{damage.reason}; {goes_on}", stacklevel=3)
+    warnings.warn(str(damage), stacklevel=3)
 
 
 def open_video(
@@ -335,6 +337,10 @@ def _reader(
     """The model that reads a file with this header, which is within its limits."""
     if model is None:
         model = zoo.by_fingerprint(stream.fingerprint, precision)
+        if not isinstance(model, kind):
+            raise BitstreamError(
+                f"the file names {model.config.get('name')!r} as its model, which codes {CODES[type(model)]}"
+            )
     codec = _loaded(model, kind, precision)
     own = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
     if own != stream.fingerprint:
@@ -350,8 +356,7 @@ def _reader(
 def _loaded(model: str | GLCModel, kind: type[Model], precision: str) -> Model:
     model = model if isinstance(model, GLCModel) else zoo.load(model, precision=precision)
     if not isinstance(model, kind):
-        of = {GLCImage: "pictures", GLCVideo: "videos"}
-        raise ValueError(f"{model.config.get('name', 'this model')!r} codes {of[type(model)]}, not {of[kind]}")
+        raise ValueError(f"{model.config.get('name', 'this model')!r} codes {CODES[type(model)]}, not {CODES[kind]}")
     return model
 
 

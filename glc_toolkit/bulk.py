@@ -266,8 +266,9 @@ class Worker:
 
     def measure(self, data: bytes) -> tuple[bytes, dict]:
         x = io.to_tensor(opened(data), self.job.max_pixels)
-        stream = api.encode(io.to_pillow(x), self.model, self.job.quality)
-        decoded = cast(Image.Image, api.decode(stream, self.model))
+        limit = self.job.max_pixels
+        stream = api.encode(io.to_pillow(x), self.model, self.job.quality, max_pixels=limit)
+        decoded = cast(Image.Image, api.decode(stream, self.model, max_pixels=limit))
         values = evaluate.measure(io.to_tensor(decoded), x, self.distances)
         row = {"bytes": len(stream), "bpp": 8 * len(stream) / (x.shape[-1] * x.shape[-2]), **values}
         return stream, {key: value if math.isfinite(value) else None for key, value in row.items()}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
+PIPE = "-"  # the standard output
+INTERRUPTED = 130  # exit code: what there is so far was kept
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 model_option = click.option(
     "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name[@revision]."
@@ -129,11 +131,11 @@ def encode(
     precision,
     as_json,
 ):
-    """Compress the picture or video SOURCE to the GLC file TARGET."""
+    """Compress the picture or video SOURCE to the GLC file TARGET, or - for the standard output."""
     if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
         raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
-    _refuse_same(source, target)
-    from glc_toolkit import api, clips, io, zoo
+    _check_target(source, target)
+    from glc_toolkit import api, clips, zoo
 
     video = source.suffix.lower() in clips.SUFFIXES
     if video and (target_bpp or max_bytes):
@@ -145,7 +147,8 @@ def encode(
     if video:
         facts = _encode_video(source, target, loaded, quality, effort, start, frames, intra_period, max_pixels)
         text = f"{target}: {facts['frames']} frames, {facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp"
-        return _show(facts, as_json, text)
+        _show(facts, as_json, text, err=str(target) == PIPE)
+        return sys.exit(INTERRUPTED) if facts["interrupted"] else None
     with _bar() as bar:
         slow = bool(effort or target_bpp or max_bytes)
         task = bar.add_task("descend" if effort else "search", total=1.0, visible=slow)
@@ -159,42 +162,47 @@ def encode(
             max_pixels=max_pixels,
             progress=lambda share: bar.update(task, completed=share),
         )
-    with io.replacing(target) as partial:
-        partial.write_bytes(data)
+    with _writing(target) as file:
+        file.write(data)
     facts = api.bitstream.parse(data)
     bpp = 8 * len(data) / (facts.width * facts.height)
-    _show(
-        {"file": str(target), "bytes": len(data), "bpp": bpp}, as_json, f"{target}: {len(data):,} bytes, {bpp:.4f} bpp"
-    )
+    text = f"{target}: {len(data):,} bytes, {bpp:.4f} bpp"
+    _show({"file": str(target), "bytes": len(data), "bpp": bpp}, as_json, text, err=str(target) == PIPE)
 
 
 def _encode_video(source, target, model, quality, effort, start, frames, intra_period, max_pixels) -> dict:
     """Frame by frame to ``target``; what is there when the user interrupts is a video, too."""
     from itertools import islice
 
-    from glc_toolkit import api, clips, io
+    from glc_toolkit import api, clips
 
     size = count = 0
-    with clips.opened(source) as (clip, decoded), io.replacing(target) as partial, _bar(rate="fps") as bar:
+    interrupted = False
+    with clips.opened(source) as (clip, decoded), _writing(target) as file, _bar(rate="fps") as bar:
         if clip.audio:
             click.echo(f"{source}: its sound is passed over", err=True)
+        if clip.aspect != 1:
+            click.echo(f"{source}: its pixels of {clip.aspect} times their height come out square", err=True)
         total = min(frames or math.inf, max(clip.frames - start, 0) or math.inf)
         task = bar.add_task("encode", total=None if total == math.inf else total)
         chosen = islice(decoded, start, None if frames is None else start + frames)
         chunks = api.encode_video(
             chosen, model, clip.fps, quality, intra_period, clip.colour, max_pixels, effort=effort
         )
-        with open(partial, "wb") as file:
-            try:
-                for count, chunk in enumerate(chunks):  # the first is the header
-                    size += file.write(chunk)
-                    bar.update(task, completed=count)
-            except KeyboardInterrupt:
-                click.echo("interrupted: the file has the frames so far, and no end", err=True)
-                count += 1
-    frames = count - 1  # the last is the end
-    pixels = clip.width * clip.height * max(frames, 1)
-    return {"file": str(target), "frames": frames, "bytes": size, "bpp": 8 * size / pixels}
+        try:
+            for count, chunk in enumerate(chunks):  # the first is the header
+                size += file.write(chunk)
+                bar.update(task, completed=count)
+            count -= 1  # the last is the end
+        except KeyboardInterrupt:
+            if count == 0:  # nothing that would be worth the file of before
+                raise
+            interrupted = True
+            click.echo("interrupted: the file has the frames so far, and no end", err=True)
+    if not interrupted and frames is None and start + count < clip.frames:
+        click.echo(f"{source}: it claims {clip.frames} frames, of which {start + count} could be read", err=True)
+    bpp = 8 * size / (clip.width * clip.height * count)
+    return {"file": str(target), "frames": count, "bytes": size, "bpp": bpp, "interrupted": interrupted}
 
 
 @cli.command()
@@ -210,7 +218,7 @@ def _encode_video(source, target, model, quality, effort, start, frames, intra_p
 def decode(source, target, model, preview, start, frames, strict, max_pixels, precision):
     """Decompress the GLC file SOURCE to TARGET: a picture in the format of its name; for a video a video, a folder of
     PNG files, or - for raw RGB frames on the standard output."""
-    _refuse_same(source, target)
+    _check_target(source, target)
     from glc_toolkit import api, clips, io
 
     data = api.bitstream.read(source)
@@ -225,11 +233,15 @@ def decode(source, target, model, preview, start, frames, strict, max_pixels, pr
     total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at)) - start)
     damages = []
     decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, report=damages.append)
-    with _bar(rate="fps") as bar:
-        clips.save(bar.track(decoded, total=total, description="decode"), target, header.fps, header.colour)
-    for damage in damages:
-        goes_on = "the file ends there" if damage.resumes is None else f"went on at frame {damage.resumes}"
-        click.echo(f"{source}: {damage.reason}; {goes_on}", err=True)
+    try:
+        with _bar(rate="fps") as bar:
+            clips.save(bar.track(decoded, total=total, description="decode"), target, header.fps, header.colour)
+    except KeyboardInterrupt:
+        click.echo("interrupted: what was decoded so far is there", err=True)
+        sys.exit(INTERRUPTED)
+    finally:
+        for damage in damages:
+            click.echo(f"{source}: {damage}", err=True)
 
 
 @cli.command()
@@ -264,11 +276,14 @@ def info(source, model, max_pixels, as_json):
 def doctor(source, model, preview, max_pixels, as_json):
     """What is wrong with a GLC file, where it begins, and what can still be shown. Exit code 1 if anything is wrong."""
     if preview:
-        _refuse_same(source, preview)
+        _check_target(source, preview)
     from glc_toolkit import bitstream, io
     from glc_toolkit.doctor import diagnose
 
-    found, picture = diagnose(bitstream.read(source), model, max_pixels)
+    data = bitstream.read(source)
+    if preview and bitstream.is_video(data):
+        raise Misuse("--preview is for pictures")
+    found, picture = diagnose(data, model, max_pixels)
     if preview and picture:
         io.save(picture, preview)
     lines = [f"{source}: {found.bytes:,} bytes, {'damaged or foreign' if found.problems else 'sound'}"]
@@ -416,7 +431,7 @@ def bench(model, size, device, precision, repeats, plain, as_json):
 @as_json
 def demo(picture, out, model, as_json):
     """One photograph through the codec, AVIF and JPEG: a table and a side-by-side picture."""
-    _refuse_same(picture, out / f"{picture.stem}.glc")
+    _check_target(picture, out / f"{picture.stem}.glc")
     from glc_toolkit.evaluation.demo import RIVALS
     from glc_toolkit.evaluation.demo import demo as run
 
@@ -446,7 +461,7 @@ def report(pictures, out, model, quality, metrics, curves):
     _check_metrics(metrics)
     found = [path for place in pictures for path in e.find(place)]
     for path in (*found, *curves):
-        _refuse_same(path, out)
+        _check_target(path, out)
     command = shlex.join(["glc", *sys.argv[1:]])
     with _bar() as bar:
         made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command)
@@ -680,9 +695,29 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _refuse_same(source: Path, target: Path) -> None:
+def _check_target(source: Path, target: Path) -> None:
+    """Before the work is done."""
+    if str(target) == PIPE:
+        return
     if target.exists() and target.samefile(source):
         raise Misuse(f"{target} is the file to read; give another one to write")
+    folder = target.resolve().parent
+    if target.suffix and (target.is_file() or not target.exists()) and not os.access(folder, os.W_OK):
+        why = "Permission denied" if folder.exists() else "No such file or directory"
+        raise click.ClickException(f"cannot write {target}: {why}")
+
+
+@contextmanager
+def _writing(target: Path):
+    """A binary file: the standard output, or one that takes the name of ``target`` once it is whole."""
+    from glc_toolkit import io
+
+    if str(target) == PIPE:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with io.replacing(target) as partial, open(partial, "wb") as file:
+        yield file
 
 
 def _check_quality(model, *levels: float | None) -> None:
@@ -698,8 +733,8 @@ def _check_metrics(metrics: tuple[str, ...]) -> None:
         raise Misuse(f"no metric {', '.join(sorted(unknown))}; there are: {', '.join(registry.names('metric'))}")
 
 
-def _show(value, as_json: bool, text: str) -> None:
-    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False) if as_json else text)
+def _show(value, as_json: bool, text: str, err: bool = False) -> None:
+    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False) if as_json else text, err=err)
 
 
 def _plain(value):

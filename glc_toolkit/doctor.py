@@ -6,13 +6,13 @@ video each frame has a checksum: what is sound is known without decoding.
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import cast
 
 import numpy as np
 
 from glc_toolkit import bitstream, io, videostream, zoo
+from glc_toolkit.api import CODES, Model
 from glc_toolkit.coder import PRECISION, Decoder
-from glc_toolkit.models import GLCImage, GLCModel
+from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 SLACK = 8  # bytes by which a sound stream may differ from what its symbols are worth
@@ -54,7 +54,7 @@ class Weighing(Decoder):
 
 
 def diagnose(
-    data: bitstream.Bytes, model: str | GLCImage | None = None, max_pixels: int | None = None
+    data: bitstream.Bytes, model: str | GLCModel | None = None, max_pixels: int | None = None
 ) -> tuple[Diagnosis, io.Image.Image | None]:
     """Look at a file as far as it can be read; with the preview of its z, if that can be shown.
 
@@ -66,14 +66,14 @@ def diagnose(
     Raises :class:`ModelFileError` if ``model`` is bad; a bad file is a result.
     """
     found = Diagnosis(len(data))
-    if bitstream.is_video(data):
-        read_video(data, found)
-        return found, None
     given = zoo.load(model) if isinstance(model, str) else model
+    if bitstream.is_video(data):
+        read_video(data, given, found)
+        return found, None
     stream = read_header(bytes(data), found)
     if stream is None:
         return found, None
-    codec = reader(stream, given, found)
+    codec = reader(stream, given, GLCImage, found)
     if codec is None:
         return found, None
     if reason := io.too_large(stream.width, stream.height, codec.downsampling_factor, max_pixels):
@@ -120,7 +120,7 @@ def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
     return bitstream.ImageStream(data[4:7], data[7], width, height, data[at:]) if known and width and height else None
 
 
-def read_video(data: bitstream.Bytes, found: Diagnosis) -> None:
+def read_video(data: bitstream.Bytes, model: GLCModel | None, found: Diagnosis) -> None:
     """The header of a video, which frames are sound, and what the others suffer from."""
     try:
         header, at = videostream.parse_header(data)
@@ -139,8 +139,7 @@ def read_video(data: bitstream.Bytes, found: Diagnosis) -> None:
     runs: list[list[int]] = []
     for item in videostream.records(data, at):
         if isinstance(item, videostream.Damage):
-            goes_on = "the file ends there" if item.resumes is None else f"it goes on at frame {item.resumes}"
-            found.add(f"{item.reason} (byte {item.offset}); {goes_on}", f"frame {item.number}")
+            found.add(f"{item} (byte {item.offset})", f"frame {item.number}")
             continue
         found.sections["I frames" if item.intra else "P frames"] += item.size
         if runs and runs[-1][1] == item.number - 1:
@@ -148,14 +147,16 @@ def read_video(data: bitstream.Bytes, found: Diagnosis) -> None:
         else:
             runs.append([item.number, item.number])
     found.shows = ", ".join(f"frames {first} to {last}" for first, last in runs) or "nothing"
-    try:
-        zoo.by_fingerprint(header.fingerprint)
-    except (BitstreamError, ModelFileError) as error:
-        found.add(str(error), HEADER)
+    reader(header, model, GLCVideo, found)
 
 
-def reader(stream: bitstream.ImageStream, model: GLCModel | None, found: Diagnosis) -> GLCImage | None:
-    """The model to go on with."""
+def reader(
+    stream: bitstream.ImageStream | videostream.VideoHeader,
+    model: GLCModel | None,
+    kind: type[Model],
+    found: Diagnosis,
+) -> Model | None:
+    """The model to go on with, if it is of the kind that the file is for."""
     if model is None:
         try:
             model = zoo.by_fingerprint(stream.fingerprint)
@@ -168,7 +169,10 @@ def reader(stream: bitstream.ImageStream, model: GLCModel | None, found: Diagnos
             f"it was written with a model of fingerprint {stream.fingerprint.hex()}, {name!r} has {own.hex()}", HEADER
         )
     found.header["model"] = model.config.get("name", "unnamed")
-    return cast(GLCImage, model)
+    if not isinstance(model, kind):
+        found.add(f"it is no file of {found.header['model']!r}, which codes {CODES[type(model)]}", HEADER)
+        return None
+    return model
 
 
 def read_payload(stream: bitstream.ImageStream, model: GLCImage, found: Diagnosis) -> io.Image.Image | None:

@@ -118,11 +118,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     A link stays one: what it points to is replaced. A device or pipe is written to as it is. Raises ``OSError`` that
     names ``path``.
     """
+    device = Path(path).exists() and not Path(path).is_file()  # where a name like /dev/stdout leads may be no path
     target = Path(path).resolve()
     partial = target.with_name(f".{uuid4().hex}.partial{target.suffix}")  # several machines may share the folder
     try:
-        if target.exists() and not target.is_file():
-            yield target
+        if device:
+            yield Path(path)
         else:
             yield partial
             os.replace(partial, target)

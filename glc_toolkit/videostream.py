@@ -29,7 +29,8 @@ from glc_toolkit.types import BitstreamError
 
 INTRA, END = b"\0I", b"\0E"
 GAP = 64  # frames missing in a row that a P frame's check can tell from damage
-MOST_MISSING = 2**16  # in a row: a file that claims more was made to be decoded for ever
+MOST_MISSING = 2**16  # of a file: one that claims more was made to be decoded for ever
+IN_VAIN = 64  # times its length that a file's bytes are hashed for checks that fail: likewise, to be read for ever
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ class Frame:
     size: int  #: of the record
 
 
+class Mismatch(BitstreamError):
+    """A check that failed after so many bytes were hashed."""
+
+    def __init__(self, reason: str, hashed: int):
+        super().__init__(reason)
+        self.hashed = hashed
+
+
 @dataclass(frozen=True)
 class Damage:
     """Frames that cannot be read."""
@@ -70,6 +79,10 @@ class Damage:
     resumes: int | None  #: number of the intra frame where reading goes on; None at the end of the file
     offset: int
     reason: str
+
+    def __str__(self) -> str:
+        goes_on = "the file ends there" if self.resumes is None else f"it goes on at frame {self.resumes}"
+        return f"{self.reason}; {goes_on}"
 
 
 def record(frame_number: int, payload: bytes, intra: bool) -> bytes:
@@ -101,24 +114,27 @@ def parse_header(data: Bytes) -> tuple[VideoHeader, int]:
         raise BitstreamError("the header of the video is damaged: its checksum does not match its bytes")
     if 0 in sizes:
         raise BitstreamError(f"the file claims an empty video: {sizes}")
-    width, height, intra_period, seconds, frames = sizes
-    return VideoHeader(data[4:7], data[7], width, height, intra_period, Fraction(seconds, frames), data[8]), at
+    width, height, intra_period, frames, seconds = sizes
+    return VideoHeader(data[4:7], data[7], width, height, intra_period, Fraction(frames, seconds), data[8]), at
 
 
 def records(data: Bytes, at: int, number: int = 0) -> Iterator[Frame | Damage]:
     """The frames of a file from offset ``at``, where that of ``number`` stands, in order.
 
-    What cannot be read is one :class:`Damage` up to the next intra frame, no more than ``MOST_MISSING`` frames on; so
-    is the end of a file that was cut short.
+    What cannot be read is one :class:`Damage` up to the next intra frame, no more than ``MOST_MISSING`` frames on with
+    those that were missing before; so is the end of a file that was cut short.
     """
+    missing, in_vain = 0, IN_VAIN * len(data) + 2**20
     while True:
         try:
             frame = _read(data, at, number)
         except BitstreamError as error:
-            found = _next_intra(data, at, number)
+            in_vain -= error.hashed if isinstance(error, Mismatch) else 0
+            found = None if in_vain < 0 else _next_intra(data, at, number, number + MOST_MISSING - missing)
             yield Damage(number, None if found is None else found[1], at, str(error))
             if found is None:
                 return
+            missing += found[1] - number
             at, number = found
             continue
         if frame is None:
@@ -148,19 +164,20 @@ def _read(data: Bytes, at: int, number: int) -> Frame | None:
     else:
         length, after = read_leb128(data, at)
         length -= 1
-    check, payload = data[after : after + 2], data[after + 2 : after + 2 + length]
-    if len(payload) < length:
+    if after + 2 + length > len(data):
         raise BitstreamError(f"the file is cut short in frame {number}")
-    if _check(number, payload) != int.from_bytes(check, "big"):
-        gap = next((k for k in range(1, GAP) if _check(number + k, payload) == int.from_bytes(check, "big")), None)
-        if gap and kind != INTRA:
-            raise BitstreamError(f"frames {number} to {number + gap - 1} are missing")
-        raise BitstreamError(f"frame {number} is damaged: its checksum does not match its bytes")
+    check, payload = int.from_bytes(data[after : after + 2], "big"), data[after + 2 : after + 2 + length]
+    if _check(number, payload) != check:
+        later = range(number + 1, number + (1 if kind == INTRA else GAP))
+        found = next((own for own in later if _check(own, payload) == check), None)
+        if found is not None:
+            raise Mismatch(f"frames {number} to {found - 1} are missing", GAP * length)
+        raise Mismatch(f"frame {number} is damaged: its checksum does not match its bytes", GAP * length)
     return Frame(number, kind == INTRA, bytes(payload), at, after + 2 + length - at)
 
 
-def _next_intra(data: Bytes, at: int, number: int) -> tuple[int, int] | None:
-    """Offset and number of the next sound I frame from ``at`` on, of frame ``number`` at least."""
+def _next_intra(data: Bytes, at: int, first: int, last: int) -> tuple[int, int] | None:
+    """Offset and number of the next sound I frame from ``at`` on, of the frames ``first`` to ``last``."""
     while (at := data.find(INTRA, at)) >= 0:
         try:
             own, length, after = _intra_head(data, at)
@@ -168,8 +185,8 @@ def _next_intra(data: Bytes, at: int, number: int) -> tuple[int, int] | None:
             at += 1
             continue
         payload = data[after + 2 : after + 2 + length]
-        sound = _check(own, payload) == int.from_bytes(data[after : after + 2], "big")
-        if sound and number <= own <= number + MOST_MISSING:
+        sound = len(payload) == length and _check(own, payload) == int.from_bytes(data[after : after + 2], "big")
+        if sound and first <= own <= last:
             return at, own
         at = after + 2 + length  # a sound head tells the length: look no more inside, or hostile files take for ever
     return None

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 import types
+from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -288,6 +290,21 @@ def test_a_video_there_and_back(clip, tmp_path, tiny_video_folder):
     assert [r["type"] for r in json.loads(glc("info", file, *model, "--json"))["records"]] == list("IPI")
 
 
+@pytest.mark.parametrize("target", ["-", "/dev/stdout"])
+def test_a_file_is_piped(picture, clip, tmp_path, model, tiny_video_folder, target):
+    for source, more in ((picture, ()), (clip, ("-m", tiny_video_folder, "--frames", "2"))):
+        glc("encode", source, tmp_path / "file", *more)
+        piped = subprocess.run([GLC, "encode", source, target, *more], capture_output=True, check=True)
+        data = (tmp_path / "file").read_bytes()
+        assert piped.stdout[: len(data)] == data
+        assert (piped.stdout == data and b" bpp" in piped.stderr) or target != "-"
+
+
+def test_a_target_that_cannot_be_is_refused_before_the_work(picture, tmp_path):
+    said = glc("encode", picture, tmp_path / "none" / "file.glc", "--effort", 10**6, code=1)
+    assert "file.glc: No such file" in said
+
+
 def test_a_video_is_piped(clip, tmp_path, tiny_video_folder):
     glc("encode", clip, tmp_path / "clip.glv", "-m", tiny_video_folder, "--frames", 2)
     command = [GLC, "decode", tmp_path / "clip.glv", "-", "-m", tiny_video_folder]
@@ -302,11 +319,41 @@ def test_a_damaged_video_is_decoded_around_the_damage(clip, tmp_path, tiny_video
     data[records[2].offset + 3] ^= 1
     file.write_bytes(data)
     said = glc("decode", file, tmp_path / "png", *model)
-    assert "frame 2 is damaged" in said and "went on at frame 4" in said
-    assert len(list((tmp_path / "png").iterdir())) == 7  # the lost ones repeat the one before
+    assert "frame 2 is damaged" in said and "goes on at frame 4" in said
+    whole = sorted((tmp_path / "png").iterdir())
+    assert len(whole) == 7  # the lost ones repeat the one before
+    glc("decode", file, tmp_path / "some", *model, "--start", 3, "--frames", 2)
+    assert [p.read_bytes() for p in sorted((tmp_path / "some").iterdir())] == [p.read_bytes() for p in whole[3:5]]
+    said = glc("decode", file, tmp_path / "none", *model, "--start", 7, code=1)
+    assert "no frames to write" in said
     assert "is damaged" in glc("decode", file, tmp_path / "strict", *model, "--strict", code=1)
     file.write_bytes(data[:-40])
     assert "cut short" in glc("decode", file, tmp_path / "short", *model)
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_an_interrupted_encoder_keeps_what_is_worth_keeping(clip, tmp_path, tiny_video_folder, monkeypatch, after):
+    file, model = tmp_path / "clip.glv", ("-m", tiny_video_folder)
+    glc("encode", clip, file, *model)
+    before = file.read_bytes()
+
+    @contextmanager
+    def stopped(path, opened=clips.opened):
+        def some(decoded):
+            yield from islice(decoded, after)
+            raise KeyboardInterrupt
+
+        with opened(path) as (facts, decoded):
+            yield facts, some(decoded)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clips, "opened", stopped)
+        glc("encode", clip, file, *model, code=130 if after else 1)
+    if after:
+        described = json.loads(glc("info", file, *model, "--json"))
+        assert described["frames"] == after and "cut short" in described["damages"][0]
+    else:
+        assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(

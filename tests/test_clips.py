@@ -54,7 +54,8 @@ def test_an_interrupted_video_is_whole(tmp_path):
         yield from frames(4)
         raise KeyboardInterrupt
 
-    assert clips.save(interrupted(), tmp_path / "part.mp4", Fraction(25)) == 4
+    with pytest.raises(KeyboardInterrupt):
+        clips.save(interrupted(), tmp_path / "part.mp4", Fraction(25))
     with clips.opened(tmp_path / "part.mp4") as (_, decoded):
         assert len(list(decoded)) == 4
 
@@ -63,8 +64,46 @@ def test_what_is_no_video(tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(PictureError, match="cannot be read as a video"), clips.opened(tmp_path / "text.mp4"):
         pass
-    with pytest.raises(PictureError, match="cannot tell a video format"):
+    with pytest.raises(PictureError, match="cannot write a video of the name"):
         clips.save(frames(1), tmp_path / "a.gif7", Fraction(25))
     with pytest.raises(PictureError, match="no frames to write"):
         clips.save([], tmp_path / "none.mp4", Fraction(25))
     assert not (tmp_path / "none.mp4").exists()
+
+
+def test_an_interrupt_before_the_first_frame_leaves_what_was_there(tmp_path):
+    def interrupted():
+        raise KeyboardInterrupt
+        yield
+
+    clips.save(frames(2), tmp_path / "old.mp4", Fraction(25))
+    before = (tmp_path / "old.mp4").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        clips.save(interrupted(), tmp_path / "old.mp4", Fraction(25))
+    assert (tmp_path / "old.mp4").read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", sorted(clips.WRITABLE))
+def test_every_suffix_that_is_offered_can_be_written(suffix, tmp_path):
+    clips.save(frames(3), tmp_path / f"clip{suffix}", Fraction(25))
+    with clips.opened(tmp_path / f"clip{suffix}") as (_, decoded):
+        assert len(list(decoded)) == 3
+
+
+def test_names_and_sizes_that_cannot_be(tmp_path, monkeypatch):
+    with pytest.raises(PictureError, match=r"cannot write a video of the name 'a\.webm'"):
+        clips.save(frames(1), tmp_path / "a.webm", Fraction(25))
+    wide = Image.new("RGB", (16386, 32))
+    with pytest.raises(PictureError, match="cannot write"):
+        clips.save([wide], tmp_path / "a.mp4", Fraction(25))
+    assert not list(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    clips.save(frames(1), tmp_path / "10:30.mp4", Fraction(25))
+    with clips.opened("10:30.mp4") as (clip, _):
+        assert clip.aspect == 1
+
+
+def test_frames_of_two_videos_are_not_mixed(tmp_path):
+    clips.save(frames(3), tmp_path / "frames", Fraction(25))
+    with pytest.raises(PictureError, match="has frames already"):
+        clips.save(frames(2), tmp_path / "frames", Fraction(25))

@@ -1,13 +1,14 @@
 """What the doctor finds in files that were damaged in known ways."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from glc_toolkit import api, bitstream, videostream
+from glc_toolkit import BitstreamError, api, bitstream, videostream, zoo
 from glc_toolkit.cli import cli
 from glc_toolkit.doctor import diagnose
 from tests.make_golden import DATA
@@ -110,5 +111,27 @@ def test_frames_of_a_video(tiny_video_folder, noise, tmp_path, monkeypatch):
     assert found.first_bad == "frame 2" and found.shows == "frames 0 to 1, frames 4 to 9"
     assert "frame 2 is damaged" in found.problems[0] and "goes on at frame 4" in found.problems[0]
     assert len(found.problems) == 2  # and the end is not whole
+    assert api.info(data)["frames"] == 10
+    monkeypatch.delenv("GLC_ZOO")
+    assert "no known model" in diagnose(data)[0].problems[0]
+    assert diagnose(data, str(tiny_video_folder))[0].problems == []
     foreign = videostream.VideoHeader(b"???", 0, 8, 8, 4, Fraction(25)).to_bytes() + videostream.end(0)
     assert "no known model" in diagnose(foreign)[0].problems[0]
+
+
+def test_a_file_that_names_a_model_of_the_other_kind(tiny_video_folder, model, data, noise, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLC_ZOO", str(tiny_video_folder.parent))
+    video = zoo.load(tiny_video_folder)
+    stream = bitstream.parse(data)
+    foreign = replace(stream, fingerprint=video.fingerprint()[:3]).to_bytes()
+    with pytest.raises(BitstreamError, match="'tiny-video' as its model, which codes videos"):
+        api.decode(foreign)
+    for file, given in ((foreign, None), (data, str(tiny_video_folder))):
+        assert any("'tiny-video', which codes videos" in problem for problem in diagnose(file, given)[0].problems)
+    clip = b"".join(api.encode_video([noise], model=video))
+    assert any("codes pictures" in problem for problem in diagnose(clip, "glc-image-0.03")[0].problems)
+    (tmp_path / "clip.glv").write_bytes(clip)
+    assert (
+        CliRunner().invoke(cli, ["doctor", str(tmp_path / "clip.glv"), "--preview", str(tmp_path / "p.png")]).exit_code
+        == 2
+    )

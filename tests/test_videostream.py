@@ -93,6 +93,33 @@ def test_a_frame_too_far_ahead_is_not_gone_on_with(missing, resumes):
     assert (damage.number, damage.resumes) == (1, resumes)
 
 
+def test_frames_that_are_missing_count_over_the_whole_file():
+    far = b"".join(videostream.record(k * 2**15, b"", True) for k in range(5))
+    found = [item for item in videostream.records(HEADER.to_bytes() + far, START) if isinstance(item, Damage)]
+    assert [damage.resumes for damage in found] == [2**15, 2**16, None]
+
+
+def test_an_intra_frame_cut_short_ends_reading():
+    """Its payload's check is that of what there is of it: found again and again, it would be read for ever."""
+    short = b"12345"
+    head = videostream.INTRA + bitstream.leb128(1) + bitstream.leb128(100)
+    check = bitstream.crc16(bytes(4) + short)
+    data = HEADER.to_bytes() + head + bitstream.crc16(head).to_bytes(2, "big") + check.to_bytes(2, "big") + short
+    (damage,) = videostream.records(data, START)
+    assert (damage.number, damage.resumes) == (0, None) and "cut short" in damage.reason
+
+
+def test_hostile_p_frames_take_linear_time():
+    """Each claims all that is left, with a wrong check; between two stands an intra frame to go on with."""
+    pair, count = len(videostream.record(0, b"", True)) + 3 + 2, 40_000
+    data = bytearray(HEADER.to_bytes())
+    for k in range(count):
+        rest = min(pair * (count - k), 2**21) - 200
+        p = bitstream.leb128(max(rest, 2**14)) + b"\x55\x55"
+        data += videostream.record(k, b"", True) + p
+    assert isinstance(list(videostream.records(bytes(data), START))[-1], Damage)
+
+
 def test_what_no_header_has():
     for change in ({"width": 0}, {"fps": Fraction(2**30)}):
         with pytest.raises(ValueError):
