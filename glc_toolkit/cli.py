@@ -473,7 +473,7 @@ def report(pictures, out, model, quality, metrics, curves):
 @cli.command()
 @click.argument("recipe", type=FILE)
 @click.option("-o", "--out", type=ANY, help="Folder of the run; started anew or resumed. Default: runs/NAME.")
-@click.option("--smoke", is_flag=True, help="Two steps of each stage on small crops, to see that a recipe runs.")
+@click.option("--smoke", is_flag=True, help="Two small steps of each stage, to see that a recipe runs.")
 @click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), help="Minutes of training, shared by the stages."
 )

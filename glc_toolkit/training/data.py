@@ -80,6 +80,8 @@ class Crops(Dataset):
     """
 
     def __init__(self, pictures, size, scales, levels, seed, device: torch.device | str = "cpu"):
+        if not pictures:
+            raise ValueError("no pictures to train on: data names no sources, or holdout leaves none of them")
         with ThreadPoolExecutor() as pool:
             self.pictures = [picture.to(device) for picture in pool.map(lambda item: decode(*item), pictures)]
         self.size, self.scales, self.levels, self.seed = size, scales, levels, seed
@@ -140,6 +142,8 @@ class ClipCrops(Dataset):
         self.pictures = [decode(*item) for item in pictures] if synthetic else []
         if not self.clips and synthetic < 1:
             raise ValueError(f"no clip has {frames} frames of {size} pixels")
+        if not self.pictures and synthetic > 0:
+            raise ValueError("neither clips nor pictures to train on: see clips, sources and holdout of data")
         self.synthetic, self.frames, self.size, self.scales = synthetic, frames, size, scales
         self.levels, self.seed = levels, seed
 

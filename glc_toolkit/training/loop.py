@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import TensorBoardLogger
@@ -39,7 +40,7 @@ from glc_toolkit.training.data import ClipCrops, Crops, decode_clip, find_clips,
 from glc_toolkit.training.grow import grown
 from glc_toolkit.training.own_latents import FIRST, OwnLatents
 from glc_toolkit.training.recipe import Recipe, Stage
-from glc_toolkit.training.state import load_facts, load_state, save_state
+from glc_toolkit.training.state import STATE, load_facts, load_state, save_state
 from glc_toolkit.training.window import Window
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -83,8 +84,11 @@ class StageModule(nn.Module):
         model.requires_grad_(False)
         for part in stage.trains:
             model.get_submodule(part).requires_grad_(True)
+        if rival := adversary(stage):
+            check_adversary(model, stage, rival)
         for block in model.modules():
             block.__dict__.pop("forward", None)  # what an earlier stage may have put there
+            block._compiled_call_impl = None
             if stage.checkpointing and type(block).__name__.endswith("Block"):
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
@@ -169,10 +173,24 @@ def adversary(stage: Stage) -> str | None:
     return found[0] if found else None
 
 
-class BF16(MixedPrecision):
-    """Autocast. Fabric refuses gradients other than by ``fabric.backward`` where precision has a say in them; without
-    a scale of the loss it has none, and an adaptive weight asks for two."""
+def check_adversary(model: GLCModel, stage: Stage, rival: str) -> None:
+    """Raise ``ValueError`` for what would stop the run at step ``stage.gan_start``."""
+    if stage.objective == "latent":
+        raise ValueError(f"stage {stage.name!r}: {rival} judges pictures, and objective latent makes none")
+    if not hasattr(registry.components("loss")[rival][0], "adaptive_weight"):
+        return
+    if not model.backbone.last_weight.requires_grad:
+        raise ValueError(f"stage {stage.name!r}: {rival} is balanced at the generator, which this stage does not train")
+    if not set(PERCEPTUAL) & set(stage.losses):
+        raise ValueError(f"stage {stage.name!r}: {rival} is balanced against {', '.join(PERCEPTUAL)}; give one of them")
 
+
+class BF16(MixedPrecision):
+    """Autocast, which casts what wants it: pictures in bf16 would be half a grey level brighter. Fabric refuses
+    gradients other than by ``fabric.backward`` where precision has a say in them; without a scale of the loss it has
+    none, and an adaptive weight asks for two."""
+
+    convert_input = Precision.convert_input
     pre_backward, backward, post_backward = Precision.pre_backward, Precision.backward, Precision.post_backward
 
 
@@ -181,7 +199,7 @@ def start(precision: str, folder: Path) -> Fabric:
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     bf16 = precision == "bf16-mixed"
     fabric = Fabric(
-        accelerator="auto",
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",  # others have no float64, which fixed point needs
         devices=local,
         num_nodes=world // local,
         strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
@@ -201,6 +219,8 @@ class Material:
         sources = recipe.data.sources
         self.pictures, _ = split(find_pictures(sources), recipe.data.holdout) if sources else ([], [])
         found = find_clips(recipe.data.clips) if recipe.data.clips else []
+        if unknown := set(recipe.data.holdout_clips) - {path.name for path in found}:
+            raise FileNotFoundError(f"holdout_clips names {', '.join(sorted(unknown))}, which clips has not")
         kept = [path for path in found if path.name not in recipe.data.holdout_clips]
         self.clips = [decode_clip(path, recipe.data.clip_side, folder) for path in kept]
 
@@ -208,7 +228,7 @@ class Material:
         scales = self.recipe.data.scales
         if not isinstance(model, GLCVideo):
             return Crops(self.pictures, stage.crop, scales, model.levels, seed, device)
-        share = self.recipe.data.synthetic if self.clips else 1.0
+        share = 1.0 if not self.clips else self.recipe.data.synthetic if self.pictures else 0.0
         return ClipCrops(self.clips, self.pictures, share, stage.frames, stage.crop, scales, model.levels, seed)
 
 
@@ -236,13 +256,17 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
     if recipe.start is not None:
         model.load_state_dict(grown(model, zoo.load(recipe.start).train()))
     average = AveragedModel(model)
-    state = folder / "state.safetensors"
+    state = folder / STATE
     facts = {"stage": 0, "step": 0, "seconds": 0.0, "images": 0}
     if state.exists():
         facts = load_facts(state)
         if facts["recipe"] != recipe.identity(facts["stage"] + (facts["step"] > 0)):
             raise TrainingError(f"{state} is of another recipe; train into another folder, or delete it to start over")
         load_state(state, {"model": model, "average": average}, {})
+        if facts["stage"] == len(recipe.stages):
+            fabric.print("every stage of this recipe is finished: nothing is left to train")
+    if fabric.broadcast(facts) != facts:
+        raise TrainingError(f"{folder} is not the same for all processes: each has to read what the first one writes")
     for number in range(facts["stage"], len(recipe.stages)):
         facts.update(stage=number, recipe=recipe.identity(number + 1))
         run_stage(fabric, recipe, model, average, data, folder, facts, save_every)
@@ -255,7 +279,7 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
 def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts: dict, save_every: float) -> None:
     """Stage ``facts["stage"]`` of a recipe, from step ``facts["step"]`` to its end."""
     stage = recipe.stages[facts["stage"]]
-    state = folder / "state.safetensors"
+    state = folder / STATE
     if facts["step"] == 0:
         model.load_state_dict(average.module.state_dict())  # a stage starts from the average of the one before
 
@@ -263,6 +287,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = create_optimizer_v2(groups(module, stage), stage.optimizer.name, stage.lr, **stage.optimizer.args)
     if stage.compile:
+        torch._functorch.config.donated_buffer = not adversary(stage)  # whose weight goes through the graph twice
         for part in (model.backbone.encoder, model.backbone.generator, *module.losses.values()):
             part.compile(dynamic=False)
     modules, optimizers = {"model": model, "average": average, "losses": module.losses}, {"optimizer": optimizer}
@@ -276,7 +301,8 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
         gan, judge = fabric.setup(modules["gan"], optimizers["judge"])
         gan.mark_forward_method("discriminator_loss")
         balance = torch.tensor(facts.get("balance", 0.0), device=fabric.device)  # the adaptive weight, as last measured
-    samples = data.samples(stage, model, recipe.seed + facts["stage"], fabric.device)
+    seed = recipe.seed + facts["stage"]
+    samples = data.samples(stage, model, seed, fabric.device)
     if stage.own_latents:
         latent = (model.backbone.latent_channels, stage.crop // model.backbone.downsampling)
         modules["own"] = module.own = OwnLatents(stage, *latent, recipe.seed).to(fabric.device)
@@ -304,6 +330,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             share = schedule(step, progress, stage)
             for group in optimizer.param_groups:
                 group["lr"] = group["lr_scale"] * stage.lr * share
+            torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
 
             x = pixels.float() / 255
             if x.ndim == 4:
@@ -438,7 +465,7 @@ def steps_of(loader: DataLoader, stage: Stage) -> Iterator[tuple[Tensor, Tensor,
 def schedule(step: int, progress: float, stage: Stage) -> float:
     """Linear warm-up, then half a cosine down to ``lr_end``."""
     cosine = 0.5 + 0.5 * math.cos(math.pi * progress)
-    return min((step + 1) / stage.warmup, stage.lr_end + (1 - stage.lr_end) * cosine)
+    return min((step + 1) / max(stage.warmup, 1), stage.lr_end + (1 - stage.lr_end) * cosine)
 
 
 def adaptive_weight(module: StageModule, gan: nn.Module, out: dict, terms: dict, stage: Stage, rival: str) -> Tensor:

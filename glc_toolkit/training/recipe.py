@@ -53,7 +53,7 @@ class Stage(Strict):
     lr_scale: dict[str, float] = {}  #: multiples of ``lr`` for parts, as {backbone.generator: 0.1}
     optimizer: Optimizer = Optimizer()
     lr_end: float = Field(0.02, ge=0, le=1)  #: what is left of ``lr`` at the end of the schedule
-    warmup: int = 200
+    warmup: int = Field(200, ge=0)  #: steps
     ema: float = Field(0.999, ge=0, lt=1)
     clip: float = 1.0
     gan_start: int = 0
@@ -87,7 +87,7 @@ class Recipe(Strict):
     data: Data
     stages: list[Stage]
     seed: int = 0
-    precision: str = "bf16-mixed"
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     rate: float | None = None  #: bpp that ``quality=None`` means: bits over pixels of all held-out pictures together
     card: str = ""  #: what the model card says besides the numbers
 

@@ -5,19 +5,19 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from glc_toolkit import api, io, zoo
-from glc_toolkit.evaluation.evaluate import METRICS, measure
+from glc_toolkit.evaluation.evaluate import METRICS, measure, summary
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.registry import build
 from glc_toolkit.training.data import decode, decode_clip, find_clips, find_pictures, split
 from glc_toolkit.training.loop import train
 from glc_toolkit.training.recipe import Recipe
+from glc_toolkit.training.state import STATE
 
 LARGEST = 768  # longer sides of validation pictures are cut to this
 FRAMES = 48  # of validation clips
@@ -26,17 +26,23 @@ FRAMES = 48  # of validation clips
 def run(recipe_file: Path, out: Path | None = None, smoke: bool = False, minutes: float | None = None) -> str:
     """Train by a recipe and export; returns a line that says what came of it.
 
+    ``smoke`` takes two small steps of each stage, adversary included, always anew; its state is no run's to go on from.
     ``minutes`` is a budget that the stages share. Of several processes the first exports, the others return at once.
     """
     recipe = Recipe.read(recipe_file)
     if minutes is not None:
         recipe = recipe.within(minutes)
     out = out or Path("runs") / recipe.name
+    state = out
     if smoke:
+        if (out / STATE).exists():
+            raise ValueError(f"{out} holds a run, whose model this would take the place of; give another folder")
+        state = out / "smoke"
+        (state / STATE).unlink(missing_ok=True)
         for stage in recipe.stages:
-            stage.steps, stage.batch, stage.warmup = 2, 2, 1
+            stage.steps, stage.batch, stage.warmup, stage.gan_start = 2, 2 * int(os.environ.get("WORLD_SIZE", 1)), 1, 0
     started = time.monotonic()
-    model = train(recipe, out)
+    model = train(recipe, state)
     if int(os.environ.get("RANK", 0)) > 0:
         return ""
     folder = export(model, recipe, out / recipe.name)
@@ -64,11 +70,12 @@ def held_out(model: GLCModel, recipe: Recipe) -> tuple[list[list[Tensor]], str]:
     data = recipe.data
     if isinstance(model, GLCVideo) and data.clips:
         found = find_clips(data.clips)
-        chosen = [path for path in found if path.name in data.holdout_clips] or found[:2]
+        kept = [path for path in found if path.name in data.holdout_clips]
+        chosen = kept or found[:2]
         with tempfile.TemporaryDirectory() as cache:
             clips = [decode_clip(path, data.clip_side, Path(cache))[:FRAMES] for path in chosen]
             samples = [[torch.from_numpy(frame.copy()).permute(2, 0, 1) for frame in clip] for clip in clips]
-        return samples, f"{'Held-out' if data.holdout_clips else 'Training'} clips ({len(samples)}, {FRAMES} frames)"
+        return samples, f"{'Held-out' if kept else 'Training'} clips ({len(samples)}, {FRAMES} frames)"
     pictures = find_pictures(data.sources)
     _, kept = split(pictures, data.holdout)
     samples = [[centre(decode(name, picture))] for name, picture in kept or pictures[:8]]
@@ -123,9 +130,9 @@ def validate(model: GLCModel, samples: list[list[Tensor]], quality: float | None
         pictures = [decoded] if isinstance(decoded, Image.Image) else decoded
         pairs = list(zip(pictures, sample, strict=True))[::8]
         measured = [measure(io.to_tensor(x_hat), io.to_tensor(x), distances) for x_hat, x in pairs]
-        rows.append({"bpp": bpp(data, sample), **{name: fmean(row[name] for row in measured) for name in distances}})
+        rows.append({"bpp": bpp(data, sample), **summary(measured)})
     level = model.default_quality if quality is None else quality
-    return {"quality": level, **{key: fmean(row[key] for row in rows) for key in rows[0]}}
+    return {"quality": level, **summary(rows)}
 
 
 def card(recipe: Recipe, model: GLCModel, table: list[dict], measured_on: str) -> str:

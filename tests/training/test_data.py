@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from glc_toolkit.io import PictureError
-from glc_toolkit.training.data import Crops, decode, find_pictures, split
+from glc_toolkit.training.data import ClipCrops, Crops, decode, find_pictures, split
 
 
 def test_samples_are_functions_of_their_number(pictures):
@@ -57,3 +57,11 @@ def test_a_damaged_picture_is_named(pictures, tmp_path):
     (pictures / "3.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(PictureError, match=r"training picture 3\.png"):
         Crops(find_pictures([str(pictures)]), 64, (0.5, 1.0), levels=3, seed=5)
+
+
+def test_nothing_to_train_on_is_said(pictures):
+    kept, _ = split(find_pictures([str(pictures)]), 1)
+    with pytest.raises(ValueError, match="no pictures to train on"):
+        Crops(kept, 64, (0.5, 1.0), levels=3, seed=5)
+    with pytest.raises(ValueError, match="neither clips nor pictures"):
+        ClipCrops([], kept, 1.0, 3, 64, (0.5, 1.0), levels=3, seed=5)

@@ -103,8 +103,13 @@ train(Recipe.read(sys.argv[1]), Path(sys.argv[2]), save_every=0.0)
 
 @pytest.mark.parametrize(
     ("number", "change"),
-    [(0, {}), (1, {}), (2, {"own_latents": 3, "losses": {**RATE, "l1": {}}})],
-    ids=["adversary", "latent", "own latents"],
+    [
+        (0, {}),
+        (1, {"optimizer": {"name": "lamb", "args": {}}}),
+        (2, {"own_latents": 3, "losses": {**RATE, "l1": {}}}),
+        (0, {"losses": {"l1": {}, "lpips": {"args": {"net": "alex", "side": 32}}, "codebook": {}}}),
+    ],
+    ids=["adversary", "latent, counting optimizer", "own latents", "random windows"],
 )
 def test_a_killed_run_resumes_where_it_was(recipe, tmp_path, number, change):
     """kill -9 in the middle of a stage, go on, and arrive at the weights of a run that was never stopped."""
@@ -124,6 +129,20 @@ def test_a_killed_run_resumes_where_it_was(recipe, tmp_path, number, change):
         torch.testing.assert_close(resumed[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
+def test_a_smoke_run_leaves_the_run_itself_alone(recipe, tmp_path):
+    recipe["stages"] = [{**recipe["stages"][2], "steps": 3, "gan_start": 100, "warmup": 0}]
+    file, out = write(recipe, tmp_path / "recipe.yaml"), tmp_path / "out"
+    for _ in range(2):  # always anew
+        run(file, out, smoke=True)
+        (line,) = (out / "smoke" / "log.jsonl").read_text().splitlines()
+        assert json.loads(line)["step"] == 1 and "discriminator" in json.loads(line)
+        (out / "smoke" / "log.jsonl").unlink()
+    run(file, out)
+    assert json.loads((out / "log.jsonl").read_text())["step"] == 2
+    with pytest.raises(ValueError, match="holds a run"):
+        run(file, out, smoke=True)
+
+
 def test_a_run_can_start_from_a_zoo_model(recipe, tiny_folder, tiny_model, tmp_path):
     started = Recipe.model_validate({**recipe, "start": str(tiny_folder), "stages": []})
     expected = tiny_model.state_dict()
@@ -132,11 +151,12 @@ def test_a_run_can_start_from_a_zoo_model(recipe, tiny_folder, tiny_model, tmp_p
             assert torch.equal(value, expected[key]), key
 
 
-def test_a_run_of_another_recipe_is_not_resumed(recipe, tmp_path):
+def test_a_run_of_another_recipe_is_not_resumed(recipe, tmp_path, capsys):
     recipe["stages"] = recipe["stages"][1:2]
     train(Recipe.model_validate(recipe), tmp_path / "out")
-    recipe["stages"][0]["steps"] = 5  # longer is the same recipe
+    recipe["stages"][0]["steps"] = 5  # longer is the same recipe, but what is finished stays so
     train(Recipe.model_validate(recipe), tmp_path / "out")
+    assert "nothing is left to train" in capsys.readouterr().out
     recipe["stages"][0]["lr"] = 1e-3
     with pytest.raises(TrainingError, match="another recipe"):
         train(Recipe.model_validate(recipe), tmp_path / "out")
@@ -189,9 +209,28 @@ def test_gradient_checkpointing_changes_nothing(recipe, tmp_path, optimizer):
 def test_an_adversary_in_bf16(recipe, tmp_path):
     """Its adaptive weight asks for gradients beside the engine's own, every ten steps."""
     recipe.update(precision="bf16-mixed", stages=[{**recipe["stages"][0], "steps": 12, "gan_start": 1}])
-    train(Recipe.model_validate(recipe), tmp_path / "out")
+    seen = []
+
+    class Watched(StageModule):
+        def forward(self, x, quality, first, step):
+            seen.append(x)
+            return super().forward(x, quality, first, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glc_toolkit.training.loop.StageModule", Watched)
+        train(Recipe.model_validate(recipe), tmp_path / "out")
+    grey = 255 * seen[0]
+    assert (grey - grey.round()).abs().max() < 1e-3  # pictures are not rounded
     logged = json.loads((tmp_path / "out" / "log.jsonl").read_text())
     assert logged["gan_weight"] > 0 and logged["discriminator"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_an_adversary_of_a_compiled_generator(recipe, tmp_path):
+    recipe["stages"] = [{**recipe["stages"][0], "compile": True, "gan_start": 1}]
+    train(Recipe.model_validate(recipe), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "log.jsonl").read_text())["gan_weight"] > 0
 
 
 @pytest.mark.slow
@@ -272,6 +311,26 @@ def test_a_stage_has_one_loss_with_a_discriminator(recipe):
         assert set(StageModule(GLCImage(tiny.MODEL), stage).losses) == {"l1", "lpips", "codebook"}
     finally:
         registry.unregister("rivals")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"trains": ["backbone.encoder"]}, "balanced at the generator, which this stage does not train"),
+        ({"losses": {"gan": GAN["gan"], "codebook": {}}}, "balanced against l1, lpips, dists; give one"),
+        ({"objective": "latent", "trains": ALL}, "judges pictures, and objective latent makes none"),
+    ],
+)
+def test_an_adversary_that_could_not_work_is_refused_at_once(recipe, change, says):
+    recipe["stages"] = [{**recipe["stages"][0], **change}]
+    with pytest.raises(ValueError, match=f"stage 'I': gan (is )?{says}"):
+        StageModule(GLCImage(tiny.MODEL), Recipe.model_validate(recipe).stages[0])
+
+
+def test_an_optimizer_whose_state_cannot_be_kept(recipe, tmp_path):
+    recipe["stages"] = [{**recipe["stages"][1], "optimizer": {"name": "kron", "args": {}}}]
+    with pytest.raises(ValueError, match=r"Kron remembers Q.*, which a state cannot hold"):
+        train(Recipe.model_validate(recipe), tmp_path / "out", save_every=0.0)
 
 
 def test_a_collapsed_codebook_stops_the_run(recipe, tmp_path):

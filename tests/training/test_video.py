@@ -56,6 +56,15 @@ def test_both_stages_end_in_a_zoo_folder(recipe, tmp_path):
             assert torch.allclose(model.image.state_dict()[name].double(), value.double(), atol=1e-4), name
 
 
+def test_clips_alone_will_do_and_held_out_ones_have_to_be_there(recipe, tmp_path):
+    recipe["data"]["sources"] = []
+    recipe["stages"] = recipe["stages"][:1]
+    train(Recipe.model_validate(recipe), tmp_path / "out")
+    recipe["data"]["holdout_clips"] = ["2"]
+    with pytest.raises(FileNotFoundError, match="holdout_clips names 2, which clips has not"):
+        train(Recipe.model_validate(recipe), tmp_path / "other")
+
+
 def test_the_frames_of_a_clip_are_what_the_losses_see(recipe, tmp_path):
     before = train(Recipe.model_validate({**recipe, "stages": []}), tmp_path / "out").state_dict()
     after = train(Recipe.model_validate(recipe), tmp_path / "two").state_dict()
