@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
 Picture = Image.Image | str | os.PathLike | np.ndarray | Tensor
@@ -51,9 +52,9 @@ def too_large(width: int, height: int, multiple: int = 1, max_pixels: int | None
 def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1) -> Tensor:
     """A picture as ``x`` (1, 3, H, W) float32 in [0, 1].
 
-    Takes a Pillow image or a path (EXIF orientation applied, alpha over white, grey, palette, CMYK and 16 bits
-    converted), an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16 or float in [0, 1], or a tensor
-    (3, H, W) or (1, 3, H, W), uint8 or float in [0, 1].
+    Takes a Pillow image or a path (EXIF orientation applied, alpha over white, grey, palette, CMYK, 16 bits and colours
+    of an ICC profile converted to sRGB), an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16 or float in
+    [0, 1], or a tensor (3, H, W) or (1, 3, H, W), uint8 or float in [0, 1].
 
     Raises :class:`PictureError` for anything else, and before a pixel is decoded for what is :func:`too_large`.
     Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds besides.
@@ -142,10 +143,25 @@ def _from_pillow(image: Image.Image, check: Callable[[int, int], None]) -> Tenso
         return _from_array(np.asarray(image).astype(np.float32) / 65535, check)
     if image.mode == "F":
         raise PictureError("a floating-point picture has no known range; give it as an array in [0, 1]")
+    profile = image.info.get("icc_profile")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    image = _to_srgb(image, profile) if profile else image
     return _from_array(np.asarray(image.convert("RGB")), check)
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """As colours are meant, by the picture's ICC profile; as it is if that is sRGB's, broken, or of another mode."""
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB") or image
+    except (ImageCms.PyCMSError, OSError, ImportError):  # the last of a Pillow that was built without littlecms
+        return image
 
 
 def _from_array(array: np.ndarray, check: Callable[[int, int], None]) -> Tensor:

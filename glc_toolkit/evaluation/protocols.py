@@ -12,7 +12,7 @@ PINNED = {"glc-kodak-v1": "c6c8e5aaf02cf314aaa490dcf178a54c263f93b70a9d8914cb56b
 FREE = "glc-images-v1"  # the same rules on any pictures
 
 RULES = {
-    "colour": "8-bit RGB as Pillow reads it; EXIF turned, alpha over white",
+    "colour": "8-bit RGB as Pillow reads it; EXIF turned, alpha over white, ICC profiles brought to sRGB",
     "size": "whole pictures, each alone; padding does not count as pixels",
     "rounding": "reconstructions are clamped and rounded to 8 bits before any metric",
     "bytes": "of the whole file that the decoder was given",
