@@ -36,12 +36,11 @@ class Distortion(nn.Module):
         self.lpips = registry.build("metric", {"name": "lpips-alex"}).to(x.device)
         self.dists = registry.build("metric", {"name": "dists"}).to(x.device)
 
-    def forward(self, l_hat: Tensor) -> tuple[float, Tensor]:
-        """-> the distortion of the picture that ``l_hat`` gives, and its gradient with respect to ``l_hat``."""
+    def forward(self, l_hat: Tensor) -> Tensor:
+        """-> the gradient, with respect to ``l_hat``, of the distortion of the picture that it gives."""
         l_hat = l_hat.detach().requires_grad_()
         self.turn += 1
         height, width = l_hat.shape[-2:]
-        total = 0.0
         for top, bottom in spans(height, SIDE, OVERLAP):
             for left, right in spans(width, SIDE, OVERLAP):
                 x = self.cut(self.x, top, bottom, left, right)
@@ -49,9 +48,8 @@ class Distortion(nn.Module):
                     x_hat = self.synthesis(l_hat[..., top:bottom, left:right]).float().clamp(0, 1)
                     loss = self.of_window(x_hat, x) * x.numel() / self.x.numel()
                 loss.backward()
-                total += loss.item()
         assert l_hat.grad is not None
-        return total, l_hat.grad
+        return l_hat.grad
 
     def of_window(self, x_hat: Tensor, x: Tensor) -> Tensor:
         top, left = (self.place(side // self.cell, step) for side, step in zip(x.shape[-2:], CENTRES, strict=True))
@@ -98,7 +96,7 @@ def refine(
             y_hat, likelihoods = network.estimate(y, hyper["params"])
             l_hat = network.transform.synthesis(y_hat, qualities).float()
         rate = bpp_estimate({"y": likelihoods, **hyper["likelihoods"]}, x.shape[-2] * x.shape[-1])
-        _, slope = distortion(l_hat)
+        slope = distortion(l_hat)
         optimizer.zero_grad()
         (lmbda * rate + (l_hat * slope).sum()).backward()
         for group in optimizer.param_groups:

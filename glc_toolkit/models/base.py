@@ -184,8 +184,9 @@ class GLCModel(CompressionModel):
         """
         self._only_float32("be copied in float32")
         model = copy.deepcopy(self)
-        for module in model.exact:
-            to_floating_point(module)
+        for part in model.modules():  # an image model within a video model, too
+            for module in part.exact if isinstance(part, GLCModel) else ():
+                to_floating_point(module)
         return model
 
     def _only_float32(self, wish: str) -> None:
