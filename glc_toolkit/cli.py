@@ -431,7 +431,7 @@ def bench(model, size, device, precision, repeats, plain, as_json):
 @as_json
 def demo(picture, out, model, as_json):
     """One photograph through the codec, AVIF and JPEG: a table and a side-by-side picture."""
-    _check_target(picture, out / f"{picture.stem}.glc")
+    _refuse_same(picture, out / f"{picture.stem}.glc")
     from glc_toolkit.evaluation.demo import RIVALS
     from glc_toolkit.evaluation.demo import demo as run
 
@@ -461,7 +461,7 @@ def report(pictures, out, model, quality, metrics, curves):
     _check_metrics(metrics)
     found = [path for place in pictures for path in e.find(place)]
     for path in (*found, *curves):
-        _check_target(path, out)
+        _refuse_same(path, out)
     command = shlex.join(["glc", *sys.argv[1:]])
     with _bar() as bar:
         made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command)
@@ -695,12 +695,16 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _check_target(source: Path, target: Path) -> None:
-    """Before the work is done."""
-    if str(target) == PIPE:
-        return
+def _refuse_same(source: Path, target: Path) -> None:
     if target.exists() and target.samefile(source):
         raise Misuse(f"{target} is the file to read; give another one to write")
+
+
+def _check_target(source: Path, target: Path) -> None:
+    """Whether ``target`` can be written, before the work is done."""
+    if str(target) == PIPE:
+        return
+    _refuse_same(source, target)
     folder = target.resolve().parent
     if target.suffix and (target.is_file() or not target.exists()) and not os.access(folder, os.W_OK):
         why = "Permission denied" if folder.exists() else "No such file or directory"

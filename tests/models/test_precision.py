@@ -30,9 +30,9 @@ def psnr(data: bytes, model, picture) -> float:
     return -10 * (x_hat - io.to_tensor(picture)).square().mean().log10().item()
 
 
-def test_a_file_is_decoded_to_within_a_fiftieth_of_a_decibel(model, half, crop):
+def test_decoding_a_file_in_it_loses_less_than_a_fiftieth_of_a_decibel(model, half, crop):
     data = api.encode(crop, model=model)
-    assert psnr(data, half, crop) == pytest.approx(psnr(data, model, crop), abs=0.02)
+    assert psnr(data, half, crop) > psnr(data, model, crop) - 0.02
 
 
 def test_pictures_coded_in_it_lose_less_than_a_twentieth_of_a_decibel_in_the_mean(model, half):
