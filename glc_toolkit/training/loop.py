@@ -27,6 +27,7 @@ from lightning.fabric.strategies import DDPStrategy
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
+from torch._functorch import config as functorch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset
@@ -287,7 +288,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = create_optimizer_v2(groups(module, stage), stage.optimizer.name, stage.lr, **stage.optimizer.args)
     if stage.compile:
-        torch._functorch.config.donated_buffer = not adversary(stage)  # whose weight goes through the graph twice
+        functorch.donated_buffer = not adversary(stage)  # whose weight goes through the graph twice
         for part in (model.backbone.encoder, model.backbone.generator, *module.losses.values()):
             part.compile(dynamic=False)
     modules, optimizers = {"model": model, "average": average, "losses": module.losses}, {"optimizer": optimizer}
