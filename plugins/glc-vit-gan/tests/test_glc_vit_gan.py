@@ -23,7 +23,7 @@ def loss():
 
 def test_a_recipe_trains_with_it(tmp_path):
     smoke.train(tmp_path, losses={"dists_vit_gan": {"weight": 0.5, "args": ARGS}})
-    last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    last = json.loads((tmp_path / "run" / "smoke" / "log.jsonl").read_text().splitlines()[-1])
     assert {"dists_vit_gan", "discriminator"} < set(last)
 
 
