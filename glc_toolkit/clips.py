@@ -46,8 +46,8 @@ def _av() -> Any:
 def opened(path: str | os.PathLike) -> Iterator[tuple[Clip, Iterator[np.ndarray]]]:
     """A video file: what it says of itself, and its frames (H, W, 3) uint8, decoded as they are asked for.
 
-    Raises :class:`PictureError` for a file that is no video. FFmpeg passes over what it cannot
-    read of a damaged one; then there are fewer frames than it claims.
+    Raises :class:`PictureError` for a file that is no video. FFmpeg passes over what it cannot read of a damaged one;
+    then there are fewer frames than it claims.
     """
     av = _av()
     try:

@@ -131,7 +131,5 @@ def test_a_file_that_names_a_model_of_the_other_kind(tiny_video_folder, model, d
     clip = b"".join(api.encode_video([noise], model=video))
     assert any("codes pictures" in problem for problem in diagnose(clip, "glc-image-0.03")[0].problems)
     (tmp_path / "clip.glv").write_bytes(clip)
-    assert (
-        CliRunner().invoke(cli, ["doctor", str(tmp_path / "clip.glv"), "--preview", str(tmp_path / "p.png")]).exit_code
-        == 2
-    )
+    arguments = ["doctor", str(tmp_path / "clip.glv"), "--preview", str(tmp_path / "p.png")]
+    assert CliRunner().invoke(cli, arguments).exit_code == 2

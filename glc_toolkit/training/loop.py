@@ -64,11 +64,12 @@ class StageModule(nn.Module):
         self.objective = "clip" if isinstance(model, GLCVideo) else stage.objective
         self.pixels = stage.objective == "joint"
         self.own: OwnLatents | None = None  # where every second sample brings its latent
+        rival = adversary(stage)
         self.losses = nn.ModuleDict(
             {
                 name: registry.build("loss", {"name": name, "args": term.args})
                 for name, term in stage.losses.items()
-                if name != adversary(stage)
+                if name != rival
             }
         )
         if unknown := (set(stage.trains) | set(stage.lr_scale)) - {name for name, _ in model.named_modules()}:
@@ -85,7 +86,7 @@ class StageModule(nn.Module):
         model.requires_grad_(False)
         for part in stage.trains:
             model.get_submodule(part).requires_grad_(True)
-        if rival := adversary(stage):
+        if rival:
             check_adversary(model, stage, rival)
         for block in model.modules():
             block.__dict__.pop("forward", None)  # what an earlier stage may have put there
@@ -287,15 +288,16 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     module = StageModule(model, stage).train().to(memory_format=torch.channels_last)
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = create_optimizer_v2(groups(module, stage), stage.optimizer.name, stage.lr, **stage.optimizer.args)
+    rival = adversary(stage)
     if stage.compile:
-        functorch.donated_buffer = not adversary(stage)  # whose weight goes through the graph twice
+        functorch.donated_buffer = not rival  # whose weight goes through the graph twice
         for part in (model.backbone.encoder, model.backbone.generator, *module.losses.values()):
             part.compile(dynamic=False)
     modules, optimizers = {"model": model, "average": average, "losses": module.losses}, {"optimizer": optimizer}
     engine, optimizer = fabric.setup(module, optimizer)
     average.to(fabric.device)
     gan = judge = None
-    if rival := adversary(stage):
+    if rival:
         modules["gan"] = registry.build("loss", {"name": rival, "args": stage.losses[rival].args}).train()
         learning = [p for p in modules["gan"].parameters() if p.requires_grad]
         optimizers["judge"] = torch.optim.AdamW(learning, lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0)
@@ -331,6 +333,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             share = schedule(step, progress, stage)
             for group in optimizer.param_groups:
                 group["lr"] = group["lr_scale"] * stage.lr * share
+            # random numbers of a step follow from its number: nothing of them has to be kept to go on
             torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
 
             x = pixels.float() / 255

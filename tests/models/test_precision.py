@@ -19,6 +19,12 @@ def crop(photo):
     return photo.crop((100, 100, 356, 292))
 
 
+@pytest.fixture(scope="module")
+def crops():
+    photographs = map(Image.open, (ROOT / "docs" / "images" / "gallery").glob("*-original.webp"))
+    return [photo.convert("RGB").crop((100, 100, 356, 292)) for photo in photographs]
+
+
 def test_a_file_has_the_same_symbols_in_either_precision(model, half, crop):
     stream, _ = api.open_stream(api.encode(crop, model=half), model)
     shape = (stream.height, stream.width)
@@ -30,15 +36,18 @@ def psnr(data: bytes, model, picture) -> float:
     return -10 * (x_hat - io.to_tensor(picture)).square().mean().log10().item()
 
 
-def test_decoding_a_file_in_it_loses_less_than_a_fiftieth_of_a_decibel(model, half, crop):
-    data = api.encode(crop, model=model)
-    assert psnr(data, half, crop) > psnr(data, model, crop) - 0.02
+def test_a_file_is_decoded_to_within_a_fiftieth_of_a_decibel(model, half, crop, crops):
+    """Each loses less, and the mean is no further away to either side: rounding may make one picture better by more."""
+    more = []
+    for picture in (crop, *crops):
+        data = api.encode(picture, model=model)
+        more.append(psnr(data, half, picture) - psnr(data, model, picture))
+    assert min(more) > -0.02
+    assert fmean(more) == pytest.approx(0, abs=0.02)
 
 
-def test_pictures_coded_in_it_lose_less_than_a_twentieth_of_a_decibel_in_the_mean(model, half):
+def test_pictures_coded_in_it_lose_less_than_a_twentieth_of_a_decibel_in_the_mean(model, half, crops):
     """In the mean: of one picture, other symbols may be chosen, which are better or worse ones."""
-    photographs = map(Image.open, (ROOT / "docs" / "images" / "gallery").glob("*-original.webp"))
-    crops = [photo.convert("RGB").crop((100, 100, 356, 292)) for photo in photographs]
     assert len(crops) >= 4
     plain, rounded = (fmean(psnr(api.encode(c, model=m), m, c) for c in crops) for m in (model, half))
     assert rounded > plain - 0.05
