@@ -46,6 +46,8 @@ def main() -> None:
     model = bench.load(options.model, precision=options.precision)
     factor = model.backbone.downsampling
     x = model.pad(io.to_tensor(options.picture))
+    if x.shape[-1] <= tiles.SIDE * factor:
+        parser.error(f"{options.picture} is one tile wide: give a wider picture, or a smaller --side")
     with torch.no_grad():
         analysis, synthesis = map(model.in_precision, (model.backbone.analysis, model.backbone.synthesis))
         l = analysis(x)

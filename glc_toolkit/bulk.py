@@ -28,6 +28,8 @@ from PIL import Image
 
 from glc_toolkit import api, bitstream, io, registry, zoo
 from glc_toolkit.evaluation import evaluate
+from glc_toolkit.models import GLCImage
+from glc_toolkit.types import BitstreamError
 
 MANIFEST = "manifest.jsonl"
 TAR = ".tar"
@@ -104,9 +106,13 @@ def run(
     started = time.perf_counter()
     job = absolute(job)
     names = find(job)
+    if job.model is not None and not isinstance(zoo.load(job.model), GLCImage):
+        raise ValueError(f"{job.model} codes videos, not pictures")
     manifest = Manifest(job)
     todo = [name for name in names if not manifest.has(name)]
     report = Report(skipped=len(names) - len(todo))
+    if todo:
+        manifest.save()  # says whose folder this is, or at once that it cannot be written
     results: Iterable[dict] = ()
     left, threads = dict.fromkeys(todo), torch.get_num_threads()
     if todo and workers is None and address is None:
@@ -231,7 +237,8 @@ class Worker:
             for member in old:
                 content = old.extractfile(member) if member.isfile() else None
                 data = content.read() if content else b""
-                if content and PurePosixPath(member.name).suffix.lower() in self.suffixes:
+                wanted = PurePosixPath(member.name).suffix.lower() in self.suffixes and not hidden(member.name)
+                if content and wanted:
                     row = {"source": name, "member": member.name}
                     try:
                         data, facts = self.work(data)
@@ -259,6 +266,8 @@ class Worker:
         return output, facts_of(output)
 
     def decode(self, data: bytes) -> tuple[bytes, dict]:
+        if bitstream.is_video(data):
+            raise BitstreamError("it is a video, which glc decode reads")
         model = self.model or self.known(bitstream.parse(data).fingerprint)
         output = BytesIO()
         cast(Image.Image, api.decode(data, model, max_pixels=self.job.max_pixels)).save(output, "png")
@@ -279,7 +288,7 @@ class Manifest:
 
     def __init__(self, job: Job):
         source, self.place = places(job)
-        model = job.model and zoo.info(job.model)["fingerprint"]
+        model = job.model and (zoo.info(job.model)["fingerprint"] if job.task == "decode" else zoo.digest(job.model))
         facts = {"task": job.task, "source": source.fs.unstrip_protocol(source.root), "model": model}
         facts |= {} if job.task == "decode" else {"quality": job.quality}
         facts |= {"metrics": list(job.metrics)} if job.task == "eval" else {}
@@ -294,8 +303,8 @@ class Manifest:
             self.read(self.place.fs.cat_file(path).decode(), path)
 
     def read(self, text: str, path: str) -> None:
-        head, *rows = text.splitlines()
         try:
+            head, *rows = text.splitlines()
             other = json.loads(head)
             for line in rows:
                 name = json.loads(line)["source"]
@@ -369,12 +378,18 @@ def find(job: Job) -> list[str]:
         paths = [path for path in paths if not path.startswith(target.path(""))]
     names = [path[len(source.path("")) :] for path in sorted(paths)]
     kinds = suffixes(job.task) | {TAR}
-    names = [name for name in names if PurePosixPath(name).suffix.lower() in kinds]
+    names = [name for name in names if PurePosixPath(name).suffix.lower() in kinds and not hidden(name)]
     if not names:
         raise ValueError(f"no {'GLC files' if job.task == 'decode' else 'pictures'} or tar shards at {job.source}")
-    if job.task != "eval" and (both := {target.path(renamed(job.task, n)) for n in names} & set(paths)):
+    sources = {source.path(name) for name in names}
+    if job.task != "eval" and (both := {target.path(renamed(job.task, name)) for name in names} & sources):
         raise ValueError(f"{min(both)} is a file to read; give another folder to write to")
     return names
+
+
+def hidden(name: str) -> bool:
+    """What systems and writers that were cut off leave beside pictures, with their suffix."""
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def is_shard(name: str) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from glc_toolkit import __version__, registry
+from glc_toolkit.facts import plain
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,6 +78,17 @@ def _one_line(error: Exception) -> str:
 def _finite(ctx, param, value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+def _device(ctx, param, value: str) -> str:
+    if value != "cpu":
+        import torch
+
+        try:
+            torch.empty(0, device=value)
+        except (RuntimeError, AssertionError) as error:
+            raise click.BadParameter(f"{value!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return value
 
 
@@ -319,8 +331,9 @@ def doctor(source, model, preview, max_pixels, as_json):
 @click.option("--effort", type=click.IntRange(0), default=0, help="Of GLC models, as in encode.")
 @click.option("--protocol", help="Refuse other pictures than those of this protocol, glc-kodak-v1 say.")
 @click.option("-o", "--out", type=ANY, help="Folder of the results; a run that was cut off goes on there.")
+@max_pixels_option
 @as_json
-def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, as_json):
+def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, max_pixels, as_json):
     """Real bytes and quality of codecs on a folder of pictures."""
     from glc_toolkit.evaluation import evaluate as e
     from glc_toolkit.evaluation import patches
@@ -334,7 +347,8 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, as
         targets = [float(size) for size in match_bpp.split(",")] if match_bpp else []
         if not all(0 < size < math.inf for size in targets):
             raise ValueError(f"--match-bpp takes sizes above 0, not {match_bpp}")
-        chosen = [named(codec, ",".join(f"{level:g}" for level in quality), effort) for codec in codecs]
+        levels = ",".join(f"{level:g}" for level in quality)
+        chosen = [named(codec, levels, effort, max_pixels) for codec in codecs]
     except ValueError as error:
         if type(error).__module__.startswith("glc_toolkit."):
             raise
@@ -355,6 +369,7 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, as
                 protocol,
                 command,
                 lambda: bar.advance(task),
+                max_pixels,
             )
         )
     if as_json:
@@ -402,7 +417,7 @@ def plot(results, out, metrics, published):
 @cli.command()
 @click.argument("model")
 @click.option("--size", default="768x512", show_default=True, help="Of the picture, WIDTHxHEIGHT.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--device", default="cpu", show_default=True, callback=_device, help="cpu, cuda, cuda:1, ...")
 @precision_option
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Timed runs; the median counts.")
 @click.option("--plain/--no-plain", default=True, help="Compare with a plain float32 run of the same graph.")
@@ -428,15 +443,16 @@ def bench(model, size, device, precision, repeats, plain, as_json):
 @click.argument("picture", type=FILE)
 @click.option("-o", "--out", type=ANY, default=Path("demo"), show_default=True)
 @model_option
+@max_pixels_option
 @as_json
-def demo(picture, out, model, as_json):
+def demo(picture, out, model, max_pixels, as_json):
     """One photograph through the codec, AVIF and JPEG: a table and a side-by-side picture."""
     _refuse_same(picture, out / f"{picture.stem}.glc")
     from glc_toolkit.evaluation.demo import RIVALS
     from glc_toolkit.evaluation.demo import demo as run
 
     with _bar() as bar:
-        rows = list(bar.track(run(picture, out, model), total=1 + len(RIVALS), description="demo"))
+        rows = list(bar.track(run(picture, out, model, max_pixels), total=1 + len(RIVALS), description="demo"))
     if as_json:
         return _show(rows, True, "")
     _table(picture.name, rows, rows)
@@ -450,7 +466,8 @@ def demo(picture, out, model, as_json):
 @click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat for several. Default: every whole one.")
 @click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex dists.")
 @click.option("--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, for the charts; repeatable.")
-def report(pictures, out, model, quality, metrics, curves):
+@max_pixels_option
+def report(pictures, out, model, quality, metrics, curves, max_pixels):
     """PICTURES, or folders of them, against AVIF, WebP and JPEG as one HTML page that needs no network."""
     from glc_toolkit import zoo
     from glc_toolkit.evaluation import evaluate as e
@@ -464,7 +481,7 @@ def report(pictures, out, model, quality, metrics, curves):
         _refuse_same(path, out)
     command = shlex.join(["glc", *sys.argv[1:]])
     with _bar() as bar:
-        made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command)
+        made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command, max_pixels)
         total = r.steps(found, len(quality) or loaded.levels)
         rows = list(bar.track(made, total=total, description="report"))
     click.echo(f"{out}: {len(found)} pictures, {len(rows)} files compared, {out.stat().st_size:,} bytes")
@@ -505,7 +522,9 @@ def train(recipe, out, smoke, time_budget):
 @click.option("--metric", "metrics", multiple=True, help="As in eval.")
 @click.option("--workers", type=click.IntRange(1), help="Ray workers, a core each. Default: one core, without Ray.")
 @click.option("--ray", "address", help="Address of a Ray cluster; as many workers as it has room for.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda: a GPU for each worker.")
+@click.option(
+    "--device", default="cpu", show_default=True, callback=_device, help="cpu, or cuda: a GPU for each worker."
+)
 @max_pixels_option
 @as_json
 def bulk(source, target, task, model, quality, metrics, workers, address, device, max_pixels, as_json):
@@ -514,6 +533,8 @@ def bulk(source, target, task, model, quality, metrics, workers, address, device
     SOURCE is a folder, a tar shard, a pattern such as 'shards/*.tar', or any of these as an fsspec URL.
     """
     task = task or "encode"
+    if address is None:  # a cluster may have what this machine has not
+        _device(None, None, device)
     if task == "decode" and quality is not None:
         raise Misuse("--quality is for encoding, not for --decode")
     if metrics and task != "eval":
@@ -738,16 +759,7 @@ def _check_metrics(metrics: tuple[str, ...]) -> None:
 
 
 def _show(value, as_json: bool, text: str, err: bool = False) -> None:
-    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False) if as_json else text, err=err)
-
-
-def _plain(value):
-    """What JSON can say: null for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    click.echo(json.dumps(plain(value), indent=2, allow_nan=False) if as_json else text, err=err)
 
 
 @contextmanager
@@ -784,10 +796,11 @@ def _table(title: str, rows: list[dict], measured: list[dict]) -> None:
 
     incomplete = any(isinstance(v, float) and math.isnan(v) for row in measured for v in row.values())
     table = Table(title=title, caption=NO_VALUE if incomplete else None)
-    for key in rows[0]:
-        table.add_column(key.replace("_", " "), justify="left" if isinstance(rows[0][key], str) else "right")
+    for key in (keys := list(dict.fromkeys(key for row in rows for key in row))):
+        texts = any(isinstance(row.get(key), str) for row in rows)
+        table.add_column(key.replace("_", " "), justify="left" if texts else "right")
     for row in rows:
-        table.add_row(*map(cell, row.values()))
+        table.add_row(*(cell(row.get(key, math.nan)) for key in keys))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 

@@ -1,5 +1,6 @@
 """Results that read well where a person sees them, and stay dictionaries for a program."""
 
+import math
 from html import escape
 
 
@@ -33,3 +34,12 @@ def _text(value) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def plain(value):
+    """What JSON can say: null for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

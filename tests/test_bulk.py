@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import signal
@@ -8,10 +9,11 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from glc_toolkit import api, bulk, io, registry
+from glc_toolkit import api, bulk, io, registry, zoo
 from glc_toolkit.cli import cli
 from glc_toolkit.evaluation import evaluate
 
@@ -149,9 +151,33 @@ def test_a_target_of_another_job_is_refused(job, source, tmp_path):
         with pytest.raises(ValueError, match="is of another job"):
             bulk.run(changed)
     assert files(tmp_path / "out") == before
-    (tmp_path / "out" / bulk.MANIFEST).write_text("nonsense\n")
-    with pytest.raises(ValueError, match=r"is damaged: .*; remove it to begin anew"):
-        bulk.run(job())
+    for text in ("nonsense\n", ""):
+        (tmp_path / "out" / bulk.MANIFEST).write_text(text)
+        with pytest.raises(ValueError, match=r"is damaged: .*; remove it to begin anew"):
+            bulk.run(job())
+
+
+def test_an_encoder_that_learned_is_another_job(job, tmp_path, tiny_model):
+    """Its fingerprint is the old one, as decoders need no other."""
+    bulk.run(job())
+    model = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        next(model.backbone.encoder.parameters()).add_(0.1)
+    better = zoo.save(model, tmp_path / "better", "tiny")
+    assert zoo.load(better).fingerprint() == tiny_model.fingerprint()
+    with pytest.raises(ValueError, match="is of another job"):
+        bulk.run(job(model=str(better)))
+
+
+def test_videos_and_hidden_files(job, tmp_path, noise, tiny_video_folder):
+    streams = tmp_path / "streams"
+    streams.mkdir()
+    (streams / ".123.partial.glc").write_bytes(b"left by a writer that was killed")
+    (streams / "clip.glc").write_bytes(b"".join(api.encode_video([noise], zoo.load(tiny_video_folder))))
+    report = bulk.run(job(task="decode", source=str(streams)))
+    assert report.errors == [{"source": "clip.glc", "error": "it is a video, which glc decode reads"}]
+    with pytest.raises(ValueError, match="codes videos, not pictures"):
+        bulk.run(job(model=str(tiny_video_folder)))
 
 
 def test_a_shard_is_whole_or_not_there(job, source, tmp_path):
@@ -172,8 +198,15 @@ def test_sources_are_never_written_over(job, source):
     with pytest.raises(ValueError, match=r"shard\.tar is a file to read"):
         bulk.run(job(target="source"))
     assert files(source) == before
+    (source / "sub" / "shard.tar").unlink()
+    beside = job(target="source")
+    assert bulk.run(beside).pictures == 4
+    assert bulk.run(beside).skipped == 4
+    for path in source.rglob("*.glc"):
+        path.unlink()
+    (source / bulk.MANIFEST).unlink()
     inside = job(target="source/made")
-    assert bulk.run(inside).pictures == 6
+    assert bulk.run(inside).pictures == 4
     assert bulk.run(inside).skipped == 4  # its outputs are not its sources
 
 

@@ -15,7 +15,12 @@ from PIL import Image, features
 
 from glc_toolkit.evaluation.codecs import Codec, Family
 
-OPTIONS = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}, "AVIF": {"speed": 4}, "JXL": {"effort": 7}}
+OPTIONS = {
+    "JPEG": {"optimize": True},
+    "WEBP": {"method": 6},
+    "AVIF": {"speed": 4, "autotiling": False, "max_threads": 1},  # tiles cost bytes, and are as many as there are cores
+    "JXL": {"effort": 7},
+}
 QUALITIES = {"JPEG": range(1, 96), "WEBP": range(0, 101), "AVIF": range(0, 101), "JXL": range(0, 101)}
 
 
@@ -104,7 +109,7 @@ def _pillow(format: str, half: bool = False) -> Family:
         raise ValueError(f"this Pillow was built without {format}; install the one of PyPI")
     else:
         feature = {"JPEG": "libjpeg_turbo"}.get(format, format.lower())
-        library += f", {feature} {features.version(feature)}"
+        library += f", {feature} {features.version(feature)}" + (", no tiles" if format == "AVIF" else "")
 
     def at(quality) -> Codec:
         return Halved(Pillow(format, quality)) if half else Pillow(format, quality)
@@ -117,7 +122,7 @@ def _intra(name: str, decoder: str, options: dict[str, str]) -> Family:
         raise ValueError(f"{name} needs PyAV: pip install 'glc-toolkit[video]'")
     return Family(
         name,
-        f"PyAV {version('av')}, preset slow",
+        f"PyAV {version('av')}, preset slow, one thread",
         range(51, -1, -1),
         (51, 47, 43, 39),
         lambda crf: Intra(f"lib{name}", decoder, options, int(crf)),
@@ -130,6 +135,6 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "avif": lambda: _pillow("AVIF"),
     "avif-half": lambda: _pillow("AVIF", half=True),
     "jxl": lambda: _pillow("JXL"),
-    "x264": lambda: _intra("x264", "h264", {}),
+    "x264": lambda: _intra("x264", "h264", {"threads": "1"}),  # its sizes depend on how many there are
     "x265": lambda: _intra("x265", "hevc", {"x265-params": "keyint=1:info=0:log-level=none"}),
 }

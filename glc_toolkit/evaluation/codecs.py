@@ -48,9 +48,9 @@ class Family:
         return self.settings[min(range(max(low - 1, 0), low + 1), key=lambda i: abs(size_at(i) - size))]
 
 
-def named(text: str, settings: str = "", effort: int = 0) -> tuple[Family, list]:
+def named(text: str, settings: str = "", effort: int = 0, max_pixels: int | None = None) -> tuple[Family, list]:
     """The family that ``NAME[:SETTING,SETTING...]`` names, and its settings there; where it names none ``settings``, or
-    else the default ones. ``effort`` is for GLC models alone.
+    else the default ones. ``effort`` and ``max_pixels`` are for GLC models alone.
 
     Raises ``ValueError`` for a setting that the codec lacks, and ``ModelFileError`` for a model that is not there.
     """
@@ -65,12 +65,12 @@ def named(text: str, settings: str = "", effort: int = 0) -> tuple[Family, list]
     else:
         # hf://owner/name and C:\folder have a colon of their own
         name, rest = text.rpartition(":")[::2] if _numbers(text.rpartition(":")[2]) and ":" in text else (text, "")
-        family = learned.glc_family(name, effort)
+        family = learned.glc_family(name, effort, max_pixels)
     try:
         chosen = [float(s) for s in (rest or settings).split(",") if s]
     except ValueError:
         raise ValueError(f"the settings of {family.name} are numbers with commas between, not {rest!r}") from None
-    chosen = [int(s) if s.is_integer() else s for s in chosen]
+    chosen = list(dict.fromkeys(int(s) if s.is_integer() else s for s in chosen))
     low, high = sorted((family.settings[0], family.settings[-1]))
     for setting in chosen:
         if not low <= setting <= high:

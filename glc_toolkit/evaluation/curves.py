@@ -4,12 +4,12 @@ import json
 import math
 import warnings
 from collections.abc import Iterable
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from glc_toolkit import io
+from glc_toolkit import io, registry
 
-HIGHER_IS_BETTER = {"psnr-rgb", "ms-ssim-rgb"}
 NO_QUALITY = {"bpp", "bytes", "encoding_time", "decoding_time", "memory"}
 SHORTEST = 4  # points of a curve for a BD-rate
 
@@ -56,6 +56,14 @@ def metrics_of(curve: dict) -> list[str]:
     return [name for name in curve["results"] if name not in NO_QUALITY]
 
 
+@cache
+def higher_is_better(metric: str) -> bool:
+    """As the metric says that is registered under the name, which CompressAI may have lengthened by ``-rgb``; False for
+    one that is not, as distances between sets of patches."""
+    name = metric.removesuffix("-rgb")
+    return name in registry.names("metric") and registry.build("metric", {"name": name}).higher_is_better
+
+
 def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
     """One row a curve: BD-rate in per cent against the anchor, by metric; below 0 the curve's files are smaller.
 
@@ -72,11 +80,14 @@ def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
     (anchor,) = anchors
     rows = []
     for curve in curves:
+        pictures = {c["protocol"]["images_sha256"] for c in (anchor, curve) if "images_sha256" in c.get("protocol", {})}
+        if len(pictures) > 1:
+            warnings.warn(f"{curve['name']!r} and the anchor were measured on different pictures", stacklevel=2)
         row: dict = {"codec": curve["name"]}
         for metric in metrics_of(anchor):
             if metric not in curve["results"]:
                 continue
-            sign = 1 if metric in HIGHER_IS_BETTER else -1
+            sign = 1 if higher_is_better(metric) else -1
             a, b = ([(bpp, sign * value) for bpp, value in points(c, metric)] for c in (anchor, curve))
             row[metric] = row[f"{metric}-overlap"] = math.nan
             if not (_usable(a) and _usable(b)):
@@ -113,13 +124,17 @@ def plot(curves: list[dict], file: Path, metrics: Iterable[str] = ()) -> None:
     chosen = list(metrics) or [m for m, n in counts.items() if n >= min(2, len(curves))]
     if missing := [m for m in chosen if m not in counts]:
         raise ValueError(f"no curve has {', '.join(missing)}; they have {', '.join(counts)}")
+    if not chosen:
+        raise ValueError(f"no two curves have a metric in common; name some of {', '.join(counts)}")
+    if not Path(file).suffix:
+        raise ValueError(f"cannot tell a format from the name {file}; try {file}.svg")
     figure = Figure(figsize=(6 * len(chosen), 4.5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         for curve in curves:
             if found := points(curve, metric):
                 style = "--o" if "source" in curve else "-o"
                 axes.plot(*zip(*found, strict=True), style, label=curve["name"], markersize=4)
-        axes.set(xlabel="bpp", ylabel=metric, title=metric + (" ↑" if metric in HIGHER_IS_BETTER else " ↓"))
+        axes.set(xlabel="bpp", ylabel=metric, title=metric + (" ↑" if higher_is_better(metric) else " ↓"))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     with io.replacing(file) as partial:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont, features
 
@@ -13,13 +14,13 @@ from glc_toolkit.evaluation.evaluate import METRICS, measure
 RIVALS = ["AVIF", "JPEG"] if features.check("avif") else ["JPEG"]
 
 
-def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL) -> Iterator[dict]:
+def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: int | None = None) -> Iterator[dict]:
     """Compress ``picture`` to ``out/NAME.glc`` and back, against ``RIVALS`` at the nearest sizes they reach.
 
     Yields a row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
     """
     glc = zoo.load(model)
-    x = io.to_tensor(picture, multiple=glc.downsampling_factor)
+    x = io.to_tensor(picture, max_pixels, glc.downsampling_factor)
     out.mkdir(parents=True, exist_ok=True)
     original = io.to_pillow(x)
     distances = {name: registry.build("metric", {"name": name}) for name in METRICS}
@@ -39,12 +40,15 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL) -> Iterator[d
     target = out / f"{picture.stem}.glc"
 
     def to_file() -> bytes:
-        data = api.encode(original, model=glc)
+        data = api.encode(original, model=glc, max_pixels=max_pixels)
         with io.replacing(target) as partial:
             partial.write_bytes(data)
         return data
 
-    own = row(f"GLC ({glc.config.get('name')})", to_file, lambda _: api.decode(target.read_bytes(), model=glc))
+    def decoded(_: bytes) -> Image.Image:
+        return cast(Image.Image, api.decode(target.read_bytes(), model=glc, max_pixels=max_pixels))
+
+    own = row(f"GLC ({glc.config.get('name')})", to_file, decoded)
     yield own
     for name in RIVALS:
         family = classic.FAMILIES[name.lower()]()

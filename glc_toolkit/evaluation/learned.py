@@ -27,24 +27,25 @@ class GLC:
     model: GLCModel
     quality: float
     effort: int = 0
+    max_pixels: int | None = None
 
     def encode(self, picture: Image.Image) -> bytes:
-        return api.encode(picture, model=self.model, quality=self.quality, effort=self.effort)
+        return api.encode(picture, self.model, self.quality, effort=self.effort, max_pixels=self.max_pixels)
 
     def decode(self, data: bytes) -> Image.Image:
-        return cast(Image.Image, api.decode(data, model=self.model))
+        return cast(Image.Image, api.decode(data, self.model, max_pixels=self.max_pixels))
 
 
-def glc_family(name: str, effort: int = 0) -> Family:
-    """A model that :func:`glc_toolkit.zoo.load` takes, its encoder at ``effort``."""
+def glc_family(name: str, effort: int = 0, max_pixels: int | None = None) -> Family:
+    """A model that :func:`glc_toolkit.zoo.load` takes, its encoder at ``effort``; ``max_pixels`` as in ``encode``."""
     model = zoo.load(name)
     codes = range(model.quality_code(model.levels - 1) + 1)
     return Family(
-        Path(name).name + (f"-effort{effort}" if effort else ""),
-        f"fingerprint {model.fingerprint().hex()[:16]}",
+        Path(name).resolve().name + (f"-effort{effort}" if effort else ""),
+        f"weights {zoo.digest(name)[:16]}",
         [model.quality_of(code) for code in codes],
         range(model.levels),
-        lambda quality: GLC(model, float(quality), effort),
+        lambda quality: GLC(model, float(quality), effort, max_pixels),
     )
 
 
@@ -90,8 +91,10 @@ def compressai_family(architecture: str, settings: list[str]) -> tuple[Family, l
 
     if architecture not in model_architectures:
         raise ValueError(f"CompressAI has no model {architecture!r}; it has {', '.join(sorted(model_architectures))}")
-    known = sorted(cfgs.get(architecture, {}))
+    known = sorted(cfgs.get(architecture) or cfgs.get(architecture.replace("_", "-"), {}))
     files = [s for s in settings if not s.isdigit()]
+    if not known and not files:
+        raise ValueError(f"CompressAI has no trained {architecture}; give checkpoints of it as settings")
     if files and len(files) < len(settings):
         raise ValueError("give qualities or checkpoints of a CompressAI model, not both")
     for setting in settings:

@@ -46,6 +46,7 @@ def report(
     metrics: Sequence[str] = METRICS,
     curves: Sequence[Path] = (),
     command: str = "",
+    max_pixels: int | None = None,
 ) -> Iterator[dict]:
     """Write the page ``out``; yields the rows of its table as they are measured, see :func:`steps` for how many.
 
@@ -53,16 +54,19 @@ def report(
         qualities: levels of the model; none given means every whole one.
         curves: JSON files for the charts, as :func:`read_curves` takes them.
         command: what the page says it was made with.
+        max_pixels: of a picture, as :func:`io.to_tensor` takes it.
 
     Raises ``ValueError`` for curves that are none, and what reading pictures, loading models and writing raise.
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
     codec = zoo.load(model)
+    able = rivals(pictures)
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
     with io.replacing(out) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
         shown = []
         for path in pictures:
-            shown.append((yield from _picture(path, codec, qualities or range(codec.levels), distances)))
+            levels = qualities or range(codec.levels)
+            shown.append((yield from _picture(path, codec, levels, distances, able, max_pixels)))
         data = {
             "metrics": [
                 {"name": name, "label": LABELS.get(name, name), "higher": bool(distance.higher_is_better)}
@@ -84,7 +88,20 @@ def report(
 
 def steps(pictures: Sequence[Path], levels: int) -> int:
     """How many rows :func:`report` yields of pictures at so many levels, at most."""
-    return len(pictures) * (levels + len(RIVALS) * (levels + len(LARGER)))
+    return len(pictures) * (levels + len(rivals(pictures)) * (levels + len(LARGER)))
+
+
+def rivals(pictures: Sequence[Path]) -> list[str]:
+    """Those of ``RIVALS`` that can have all pictures: means are over the same ones for every codec."""
+
+    def longest(path: Path) -> int:
+        try:
+            with Image.open(path) as image:
+                return max(image.size)
+        except Exception:  # reading it in earnest will say what is wrong
+            return 0
+
+    return [name for name in RIVALS if name != "WebP" or all(longest(path) <= WEBP_SIDE for path in pictures)]
 
 
 def render(data: dict, facts: dict) -> str:
@@ -96,12 +113,14 @@ def render(data: dict, facts: dict) -> str:
     return templates.get_template("page.html").render(data=data, facts=facts, mean=mean(data), **source)
 
 
-def _picture(path: Path, codec, qualities: Sequence[float], distances: dict) -> Iterator[dict]:
+def _picture(
+    path: Path, codec, qualities: Sequence[float], distances: dict, able: list[str], max_pixels: int | None
+) -> Iterator[dict]:
     """Yields a row for each file that is made of a picture; returns what the page shows of it.
 
     ``points`` are the sizes to compare at: that of each level, and multiples of the last for the rivals alone.
     """
-    x = io.to_tensor(path, multiple=codec.downsampling_factor)
+    x = io.to_tensor(path, max_pixels, codec.downsampling_factor)
     original = io.to_pillow(x)
     api.encode(original.crop((0, 0, 64, 64)), model=codec)  # the first call of a network is slower than any other
     items, points = [], []
@@ -128,12 +147,12 @@ def _picture(path: Path, codec, qualities: Sequence[float], distances: dict) -> 
         row, data, image = item(
             "GLC",
             f"q{quality:g}",
-            lambda: api.encode(original, model=codec, quality=quality),  # noqa: B023
-            lambda data: api.decode(data, model=codec),
+            lambda: api.encode(original, codec, quality, max_pixels=max_pixels),  # noqa: B023
+            lambda data: api.decode(data, codec, max_pixels=max_pixels),
         )
         yield row
         row["src"] = lossless(image)
-        row["sections"] = api.info(data, model=codec)["sections"]
+        row["sections"] = api.info(data, codec, max_pixels)["sections"]
         row["bits"] = [[round(bits, 2) for bits in line] for line in bit_map(codec, x, quality).tolist()]
         points.append(
             {
@@ -154,7 +173,7 @@ def _picture(path: Path, codec, qualities: Sequence[float], distances: dict) -> 
         for n in LARGER
     ]
 
-    for name in RIVALS:
+    for name in able:
         family = classic.FAMILIES[name.lower()]()
         known: dict[float | str, int] = {}
         for point in points:

@@ -13,9 +13,11 @@ import numpy as np
 from glc_toolkit import __version__, io, registry
 from glc_toolkit.evaluation import patches, protocols
 from glc_toolkit.evaluation.codecs import Family
-from glc_toolkit.evaluation.evaluate import METRICS, coded, measure, summary
+from glc_toolkit.evaluation.evaluate import METRICS, TEXT, coded, measure, summary
+from glc_toolkit.facts import plain
 
 SPELLING = {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}  # CompressAI's names
+COSTS = ("width", "height", "bytes", "bpp", "encoding_time", "decoding_time", "memory")  # of a row, before metrics
 ROWS = "rows.jsonl"
 
 
@@ -29,6 +31,7 @@ def run(
     protocol: str | None = None,
     command: str = "",
     progress: Callable[[], object] = lambda: None,
+    max_pixels: int | None = None,
 ) -> Iterator[dict]:
     """Measure every codec at every setting on every picture; yields a result for each codec, in the layout that
     docs/evaluation.md describes.
@@ -40,8 +43,9 @@ def run(
         out: where to write rows as they come, and results. Rows that are there already are not measured again.
         protocol: a name of :data:`protocols.PINNED`, to be refused if the pictures are others.
         progress: called after every row.
+        max_pixels: of a picture, as :func:`io.to_tensor` takes it.
     """
-    metrics, match_bpp = list(dict.fromkeys(metrics)), list(match_bpp)
+    metrics, match_bpp = list(dict.fromkeys(metrics)), list(dict.fromkeys(match_bpp))
     digests = {path: protocols.digest(path) for path in pictures}
     facts = protocols.describe(digests.values(), metrics, protocol)
     names = [family.name for family, _ in codecs]
@@ -53,7 +57,7 @@ def run(
     networks = {name: patches.build(name) for name in networks}
 
     def measured(path: Path, family: Family, setting, matched: bool) -> dict:
-        x = io.to_tensor(path)
+        x = io.to_tensor(path, max_pixels)
         row = {"setting": f"{setting:g} bpp" if matched else str(setting)}
         row |= {"image": name_of(path, folder), "sha256": digests[path]}
         if matched:
@@ -75,11 +79,13 @@ def run(
             for path in pictures:
                 label = f"{setting:g} bpp" if match_bpp else str(setting)
                 identity = {"setting": label, "image": name_of(path, folder), "sha256": digests[path]}
-                row = store.row(family, identity, [SPELLING.get(m, m) for m in distances], networks)
+                wanted = [SPELLING.get(m, m) for m in distances]
+                row = store.row(family, identity, wanted, networks)
                 if row is None:
-                    row = measured(path, family, setting, bool(match_bpp))
-                    store.add(family, row)
-                group.append(row)
+                    row = store.add(family, measured(path, family, setting, bool(match_bpp)))
+                group.append(
+                    {k: row[k] for k in (*TEXT, *COSTS, *wanted) if k in row}
+                )  # it may have been measured by more
                 progress()
             means = summary(group)
             for m in metrics:
@@ -111,7 +117,8 @@ def name_of(path: Path, folder: Path) -> str:
 
 
 def key(family: Family, row: dict) -> str:
-    return hashlib.sha256(f"{family.name}\n{family.version}\n{row['setting']}".encode()).hexdigest()[:16]
+    same = (family.name, family.version, __version__, row["setting"])
+    return hashlib.sha256("\n".join(same).encode()).hexdigest()[:16]
 
 
 class Store:
@@ -153,11 +160,14 @@ class Store:
         wanted = [(net, row["sha256"], k) for net in networks for k in ("", key(family, row))]
         return found if all(self._has(*w) for w in wanted) else None
 
-    def add(self, family: Family, row: dict) -> None:
-        self.rows[self._key(family, row)] = row
+    def add(self, family: Family, row: dict) -> dict:
+        """Keep a row, with what other metrics its like was measured by before; returns both together."""
+        whole = {**self.rows.get(self._key(family, row), {}), **row}
+        self.rows[self._key(family, row)] = whole
         if self.folder:
             with (self.folder / ROWS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": self._key(family, row), "row": plain(row)}) + "\n")
+                file.write(json.dumps({"key": self._key(family, row), "row": plain(whole)}) + "\n")
+        return whole
 
     def put_features(self, net: str, picture: str, key: str, make: Callable[[], np.ndarray]) -> None:
         if self._has(net, picture, key):
@@ -182,20 +192,15 @@ class Store:
         return cast(Path, self.folder) / "features" / f"{net}-{picture[:16]}-{key or 'original'}.npy"
 
 
-def plain(value):
-    """What JSON can say: null for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def write(result: dict, file: Path) -> None:
     """The result as JSON in ``file``, and its rows as CSV beside it."""
     with io.replacing(file) as partial:
         partial.write_text(json.dumps(plain(result), indent=1, allow_nan=False) + "\n", "utf-8")
-    with io.replacing(file.with_suffix(".csv")) as partial, partial.open("w", newline="", encoding="utf-8") as lines:
+    csv_file = file.with_suffix(".csv")
+    with (
+        io.replacing(csv_file) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines,  # names may be any bytes
+    ):
         writer = csv.DictWriter(lines, ["codec", *result["images"][0]])
         writer.writeheader()
         writer.writerows({"codec": result["name"], **row} for row in cast(list, plain(result["images"])))

@@ -55,6 +55,7 @@ def test_the_nearest_file_is_found(size, setting):
         ("x265", "x265", [51, 47, 43, 39]),
         ("glc-image-0.03", "glc-image-0.03", [0, 1, 2, 3]),
         ("glc-image-0.03:0.5", "glc-image-0.03", [0.5]),
+        ("jpeg:5,5.0,5", "jpeg", [5]),
     ],
 )
 def test_names(text, name, settings):

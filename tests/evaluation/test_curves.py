@@ -28,7 +28,7 @@ def test_the_published_curves_are_whole():
         if len(c["results"]["bpp"]) > 1:
             for metric in curves.metrics_of(c):
                 values = [value for _, value in curves.points(c, metric)]
-                assert values == sorted(values, reverse=metric not in curves.HIGHER_IS_BETTER)
+                assert values == sorted(values, reverse=not curves.higher_is_better(metric))
     with pytest.raises(ValueError, match="no published curves on 'kodak'"):
         curves.published("kodak")
 
@@ -66,3 +66,23 @@ def test_a_plot_names_its_curves(tmp_path):
         curves.plot([curve("mine")], file, ["beauty"])
     with pytest.raises(ValueError, match="nothing to draw"):
         curves.plot([], file)
+    lonely = {"name": "lonely", "results": {"bpp": [0.1], "other": [1.0]}}
+    with pytest.raises(ValueError, match="no two curves have a metric in common"):
+        curves.plot([curve("mine"), lonely], file)
+    with pytest.raises(ValueError, match=r"cannot tell a format from the name .*rd; try"):
+        curves.plot([curve("mine")], tmp_path / "rd")
+
+
+def test_names_without_their_colours_are_the_same_metrics():
+    """As results other than those of ``glc eval`` have them."""
+    a, b = curve("a"), curve("b", 0.5)
+    for c in (a, b):
+        c["results"]["psnr"] = c["results"].pop("psnr-rgb")
+    (row,) = curves.bd_rates([a], [b])
+    assert row["psnr"] == pytest.approx(-50)
+
+
+def test_curves_of_other_pictures_are_compared_with_a_warning():
+    a, b = ({**curve(name), "protocol": {"images_sha256": name}} for name in "ab")
+    with pytest.warns(UserWarning, match="'b' and the anchor were measured on different pictures"):
+        curves.bd_rates([a], [b])

@@ -9,6 +9,7 @@ from PIL import Image
 from glc_toolkit.evaluation import patches, protocols
 from glc_toolkit.evaluation.classic import Pillow
 from glc_toolkit.evaluation.codecs import Family
+from glc_toolkit.evaluation.evaluate import find
 from glc_toolkit.evaluation.run import run
 
 
@@ -88,6 +89,26 @@ def test_other_pictures_versions_and_metrics_are_measured_anew(folder, codec, tm
     assert Counted.calls == 6 + 4
     evaluated(folder, codec, out=out, metrics=["psnr", "lpips-alex"])
     assert Counted.calls == 10 + 4
+
+
+def test_rows_keep_what_was_measured_before_and_results_have_what_was_asked(folder, codec, tmp_path):
+    out, (family, _) = tmp_path / "out", codec
+    evaluated(folder, (family, [20]), out=out, metrics=["psnr", "ms-ssim"])
+    result = evaluated(folder, (family, [5, 20]), out=out, metrics=["psnr"])
+    assert Counted.calls == 4
+    assert "ms-ssim-rgb" not in result["results"] and len({tuple(row) for row in result["images"]}) == 1
+    evaluated(folder, (family, [20]), out=out, metrics=["grid"])
+    assert Counted.calls == 6
+    result = evaluated(folder, (family, [20]), out=out, metrics=["grid", "psnr", "ms-ssim"])
+    assert Counted.calls == 6
+    assert list(result["images"][0])[-3:] == ["grid", "psnr-rgb", "ms-ssim-rgb"]
+
+
+def test_hidden_files_are_no_pictures(folder):
+    (folder / "._0.png").write_bytes(b"of a Mac")
+    (folder / ".cache").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / ".cache" / "small.png")
+    assert [path.name for path in find(folder)] == ["0.png", "1.png"]
 
 
 def test_a_damaged_line_is_named(folder, codec, tmp_path):
