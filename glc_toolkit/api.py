@@ -1,6 +1,7 @@
 """Pictures and videos to bytes and back, in one call each."""
 
 import math
+import os
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
@@ -96,7 +97,7 @@ def encode(
 
 
 def decode(
-    data: Bytes,
+    data: Bytes | str | os.PathLike,
     model: str | GLCModel | None = None,
     preview: bool = False,
     max_pixels: int | None = None,
@@ -105,7 +106,7 @@ def decode(
     """Decompress a GLC file to an RGB picture; of a video, to an iterator of them (see :func:`decode_video`).
 
     Args:
-        data: the whole file.
+        data: the whole file, or its path.
         model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
         preview: decode z alone, a blurred picture from the first few per cent of the file.
         max_pixels: refuse files that claim more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
@@ -113,6 +114,7 @@ def decode(
 
     Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
     """
+    data = bitstream.of(data)
     if bitstream.is_video(data):
         if preview:
             raise ValueError("a preview is of a picture, not of a video")
@@ -185,7 +187,7 @@ def encode_video(
 
 
 def decode_video(
-    data: Bytes,
+    data: Bytes | str | os.PathLike,
     model: str | GLCModel | None = None,
     start: int = 0,
     frames: int | None = None,
@@ -200,7 +202,7 @@ def decode_video(
     the rest keeps its time; before the first sound frame there is nothing to repeat, and nothing comes.
 
     Args:
-        data: the whole file, or a ``mmap`` of it.
+        data: the whole file, a ``mmap`` of it, or its path.
         model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
         start: number of the first frame to give; decoding begins at the intra frame before it.
         frames: how many to give at most; ``None`` is all.
@@ -208,6 +210,7 @@ def decode_video(
         max_pixels, precision: as in :func:`decode`.
         report: called with each :class:`~glc_toolkit.videostream.Damage`; ``None`` warns.
     """
+    data = bitstream.of(data)
     header, at, model = open_video(data, model, max_pixels, precision)
     end = math.inf if frames is None else start + frames
     at, number = _seek(data, at, start)
@@ -265,8 +268,9 @@ def open_video(
     return header, at, _reader(header, model, max_pixels, GLCVideo, precision)
 
 
-def info(data: Bytes, model: str | GLCModel | None = None, max_pixels: int | None = None) -> Facts:
+def info(data: Bytes | str | os.PathLike, model: str | GLCModel | None = None, max_pixels: int | None = None) -> Facts:
     """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
+    data = bitstream.of(data)
     if bitstream.is_video(data):
         return _video_info(data, model, max_pixels)
     stream, model = open_stream(data, model, max_pixels)

@@ -60,6 +60,11 @@ def read(path: str | os.PathLike) -> Bytes:
     return data
 
 
+def of(data: Bytes | str | os.PathLike) -> Bytes:
+    """The bytes of a file, given them or its path."""
+    return read(data) if isinstance(data, (str, os.PathLike)) else data
+
+
 def is_video(data: Bytes) -> bool:
     """Whether these are the bytes of a video."""
     return data[:2] == bytes([MAGIC, VIDEO_V1])

@@ -136,13 +136,14 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 def _from_pillow(image: Image.Image, check: Callable[[int, int], None]) -> Tensor:
     check(*image.size)
+    wide = image.mode == "I" and image.format in ("PNG", "PPM")  # by their readers; elsewhere it may hold anything
     turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     if turn is not None:
         image = image.transpose(turn)
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):  # 16 bits of grey
+    if wide or image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):  # 16 bits of grey
         return _from_array(np.asarray(image).astype(np.float32) / 65535, check)
-    if image.mode == "F":
-        raise PictureError("a floating-point picture has no known range; give it as an array in [0, 1]")
+    if image.mode in ("I", "F"):
+        raise PictureError(f"a picture of mode {image.mode!r} has no known range; give it as an array in [0, 1]")
     profile = image.info.get("icc_profile")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -194,4 +195,5 @@ def _from_tensor(tensor: Tensor, check: Callable[[int, int], None]) -> Tensor:
     if x.ndim != 4 or x.shape[:2] != (1, 3) or 0 in x.shape:
         raise PictureError(f"a tensor of shape {tuple(tensor.shape)} is no picture; give (3, H, W) or (1, 3, H, W)")
     check(x.shape[3], x.shape[2])
+    x = x.float() if x.is_floating_point() else x  # NumPy knows no bf16
     return torch.from_numpy(_unit(x.detach().cpu().numpy()))

@@ -25,7 +25,7 @@ CENTRES = (0.7548777, 0.5698403)  # from one part to the next, so that all of a 
 
 
 class Distortion(nn.Module):
-    """3 L1 + 2 LPIPS-Alex + 3 DISTS; the last on a part of the picture."""
+    """3 L1 + 2 LPIPS-Alex + 3 DISTS + 20 grid; DISTS on a part of the picture."""
 
     def __init__(self, network: GLCImage, x: Tensor):
         super().__init__()
@@ -35,6 +35,7 @@ class Distortion(nn.Module):
         self.turn = 0
         self.lpips = registry.build("metric", {"name": "lpips-alex"}).to(x.device)
         self.dists = registry.build("metric", {"name": "dists"}).to(x.device)
+        self.grid = registry.build("metric", {"name": "grid", "args": {"period": self.cell}})
 
     def forward(self, l_hat: Tensor) -> Tensor:
         """-> the gradient, with respect to ``l_hat``, of the distortion of the picture that it gives."""
@@ -54,8 +55,10 @@ class Distortion(nn.Module):
     def of_window(self, x_hat: Tensor, x: Tensor) -> Tensor:
         top, left = (self.place(side // self.cell, step) for side, step in zip(x.shape[-2:], CENTRES, strict=True))
         part, part_hat = (self.cut(t, top, top + DISTS_SIDE, left, left + DISTS_SIDE) for t in (x, x_hat))
-        l1 = (x_hat - x).abs().mean()
-        return 3 * l1 + 2 * self.lpips(x_hat, x).mean() + 3 * self.dists(part_hat, part).mean()
+        loss = 3 * (x_hat - x).abs().mean() + 2 * self.lpips(x_hat, x).mean() + 3 * self.dists(part_hat, part).mean()
+        if min(x.shape[-2:]) > self.cell:  # there is something that can repeat
+            loss = loss + 20 * self.grid(x_hat, x).mean()
+        return loss
 
     def place(self, length: int, step: float) -> int:
         """Where the part of this turn begins: its centre may lie anywhere, or edges would have fewer turns."""
@@ -66,6 +69,8 @@ class Distortion(nn.Module):
         return x[..., top * self.cell : bottom * self.cell, left * self.cell : right * self.cell]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def refine(
     model: GLCImage,
     x: Tensor,
@@ -82,7 +87,7 @@ def refine(
         raise ValueError(f"effort has to be a number of steps, not {steps}")
     network = differentiable(model)
     qualities = network.qualities(quality, 1, x.device)
-    x = model.pad(x)
+    x = model.pad(x.clone())  # a copy takes part in gradients, though x may come from inference mode
     distortion = Distortion(network, x)
     l = model.analysis(x).float().requires_grad_()
     rate_of_step = LEARNING_RATE * float(l.detach().std())

@@ -60,7 +60,13 @@ def manager() -> pluggy.PluginManager:
 
 def register(plugin: object, name: str) -> None:
     """Add a plugin by hand: a module or object whose hooks are marked with ``hookimpl``."""
-    manager().register(plugin, name=name)
+    pm = manager()
+    pm.register(plugin, name=name)
+    try:
+        pm.check_pending()
+    except pluggy.PluginValidationError as error:
+        pm.unregister(name=name)
+        raise PluginError(f"plugin {name!r}: {error}") from error
     refresh()
 
 
@@ -121,7 +127,8 @@ def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
     """Build a component from ``{"name": ..., "args": {...}}``.
 
     ``defaults`` are arguments that the place of use knows (channel counts, say); ``args`` overrules them, and those
-    that the factory does not take are left out. Raises ``ValueError`` that names what is wrong in ``config``.
+    that the factory does not take are left out. Raises ``ValueError`` that names what is wrong in ``config``, or what
+    the component lacks of the protocol of its kind.
     """
     if not isinstance(config, dict) or not isinstance(config.get("name"), str) or set(config) - {"name", "args"}:
         raise ValueError(f'a {kind} is configured as {{"name": ..., "args": {{...}}}}, not {config!r}')
@@ -134,9 +141,21 @@ def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         defaults = {key: value for key, value in defaults.items() if key in taken}
     try:
-        return factory(**{**defaults, **config.get("args", {})})
-    except TypeError as error:
-        raise ValueError(f"{kind} {name!r}: {error}") from error
+        component = factory(**{**defaults, **config.get("args", {})})
+    except (TypeError, AssertionError) as error:  # the second is how libraries of quantizers refuse arguments
+        raise ValueError(f"{kind} {name!r}: {error or 'its arguments do not go together'}") from error
+    from glc_toolkit.types import PROMISES  # imported late: it brings PyTorch
+
+    if kind in PROMISES:
+        check(component, PROMISES[kind], f"{kind} {name!r}")
+    return component
+
+
+def check(component: object, promises: type, name: str) -> None:
+    """Raise ``ValueError`` if ``component`` lacks a member of a protocol of :mod:`glc_toolkit.types`."""
+    members = [m for m in (*promises.__annotations__, *vars(promises)) if not m.startswith("_")]
+    if missing := [member for member in members if not hasattr(component, member)]:
+        raise ValueError(f"{name} lacks {', '.join(missing)} of glc_toolkit.types.{promises.__name__}")
 
 
 def plugin_of(kind: str, name: str) -> str:

@@ -7,7 +7,7 @@ position; ``quality`` (B,) floats in [0, levels - 1].
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class BitstreamError(Exception):
@@ -67,7 +67,8 @@ class Quantizer(Protocol):
 
 @runtime_checkable
 class Transform(Protocol):
-    """Latent <-> what is coded, with one learned gain per level, interpolated between."""
+    """Latent <-> what is coded, with one learned gain per level, interpolated between. ``exact``, a list of the modules
+    that its synthesis runs, is needed where videos are built on it: each with a fixed-point form."""
 
     levels: int
 
@@ -96,6 +97,7 @@ class Hyper(Protocol):
     """Side information, and what the decoder learns from it. Also a ``compressai.latent_codecs.LatentCodec``."""
 
     downsampling: int  #: of z against y
+    exact: list[nn.Module]  #: all that decoding runs, each with a fixed-point form
 
     def __call__(self, y: Tensor) -> dict:
         """-> ``{"likelihoods": {"z": ...}, "params": (B, 3 * C, h, w) [step | scales | means], "loss": scalar}``."""
@@ -107,6 +109,36 @@ class Hyper(Protocol):
 
     def decode(self, decoder: "SymbolDecoder", shape: tuple[int, int]) -> Tensor:
         """Read z of the given grid and return the very ``params`` that the encoder had."""
+        ...
+
+    def update(self, force: bool = False) -> bool:
+        """Fill the coding tables of z; True if that was needed."""
+        ...
+
+
+@runtime_checkable
+class ResidualModel(Protocol):
+    """The entropy model of y: integers, given a scale for each. (That of z is the hyper module's own affair: the
+    categorical ones ask for likelihoods and ``rows`` of indices.)"""
+
+    def quantize_residual(self, residual: Tensor, scales: Tensor) -> Tensor:
+        """The symbols of a residual, as floats that pass gradients straight through."""
+        ...
+
+    def likelihood(self, residual: Tensor, scales: Tensor) -> Tensor:
+        """Probability of the symbol of each ``residual``, which in training comes unrounded."""
+        ...
+
+    def rows(self, scales: Tensor) -> Tensor:
+        """Row of the coding tables for each scale; -1 codes nothing and leaves zero."""
+        ...
+
+    def put(self, encoder: "SymbolEncoder", symbols: Tensor, rows: Tensor) -> None: ...
+
+    def get(self, decoder: "SymbolDecoder", rows: Tensor) -> Tensor: ...
+
+    def update(self, force: bool = False) -> bool:
+        """Fill the coding tables; True if that was needed."""
         ...
 
 
@@ -137,3 +169,12 @@ class SymbolDecoder(Protocol):
     """Gives back the integers, asked with the same tables in the same order."""
 
     def get(self, rows: np.ndarray, cdf: np.ndarray, offset: np.ndarray) -> np.ndarray: ...
+
+
+PROMISES = {  # by kind of component
+    "backbone": Backbone,
+    "quantizer": Quantizer,
+    "transform": Transform,
+    "hyper": Hyper,
+    "context": Context,
+}

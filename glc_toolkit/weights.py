@@ -38,7 +38,7 @@ TOO_LARGE = "its config asks for far more than the tensors that are stored"
 def write(model: GLCModel, path: Path, exact: bool = False) -> None:
     """Store ``model`` (on the CPU, in evaluation mode), which is left as it is stored: rounded (to float32 only if
     ``exact``), its tables new."""
-    stored = {n: p.detach().float().contiguous() for n, p in model.named_parameters()} if exact else pack(model)
+    stored = pack(model, exact)
     model.load_state_dict({**model.state_dict(), **unpack(stored)})
     model.update(force=True)
     buffers = {name: tensor.clone() for name, tensor in model.named_buffers() if name in model.state_dict()}
@@ -172,13 +172,16 @@ def layout(part: TableCoding) -> tuple[int, int, int] | None:
     return None
 
 
-def pack(model: GLCModel) -> dict[str, Tensor]:
-    """Parameters as they are stored: see the top of this file."""
-    convolutions = {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, torch.nn.Conv2d)}
+def pack(model: GLCModel, exact: bool = False) -> dict[str, Tensor]:
+    """Parameters as they are stored: see the top of this file. One that has several names is stored under each."""
+    modules = model.named_modules(remove_duplicate=False)
+    convolutions = {f"{name}.weight" for name, m in modules if isinstance(m, torch.nn.Conv2d)}
     stored = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.named_parameters(remove_duplicate=False):
         value = parameter.detach()
-        if name.startswith((*model.encoder_only, *model.pixels_only)) and name in convolutions:
+        if exact:
+            stored[name] = value.float().contiguous().clone()
+        elif name.startswith((*model.encoder_only, *model.pixels_only)) and name in convolutions:
             scale = value.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12) / 127
             stored[name] = (value / scale).round().to(torch.int8).contiguous()
             stored[name + SCALE] = scale.contiguous()

@@ -92,8 +92,9 @@ def _load(folder: Path, stamp: tuple) -> GLCModel:
     return weights.read(folder / WEIGHTS)
 
 
-def verify(folder: Path) -> None:
+def verify(folder: str | os.PathLike) -> None:
     """Check every file of a model folder against its SHA256SUMS."""
+    folder = Path(folder)
     try:
         listed = _listed(folder / SUMS)
         for name, expected in listed.items():
@@ -105,6 +106,11 @@ def verify(folder: Path) -> None:
                 raise ModelFileError(f"{folder / name} is damaged: its sha256 is not that of {SUMS}; fetch it again")
     except OSError as error:
         raise ModelFileError(f"{folder} cannot be read: {error}") from error
+
+
+def digest(model: str | os.PathLike) -> str:
+    """The sha256 of a model's weights file. Unlike the fingerprint it changes with what only an encoder runs, too."""
+    return _listed(locate(model) / SUMS)[WEIGHTS]
 
 
 def _listed(sums: Path) -> dict[str, str]:
@@ -121,7 +127,7 @@ def _listed(sums: Path) -> dict[str, str]:
 def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", exact: bool = False) -> Path:
     """Write a trained model as a zoo folder; coding tables are made from the weights as they are stored, which is in
     float32 if ``exact`` and in a quarter to half of the bytes if not. Files that are there stay until all are written.
-    Raises ``OSError`` if they cannot be."""
+    Raises ``OSError`` if they cannot be, and :class:`ModelFileError` for a model that could not be loaded again."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(model).cpu().eval()
@@ -129,6 +135,7 @@ def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", 
     try:
         with TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
             weights.write(model, Path(partial, WEIGHTS), exact)
+            weights.read(Path(partial, WEIGHTS))  # what would not load takes nothing's place
             Path(partial, CONFIG).write_text(json.dumps(model.config, indent=2, sort_keys=True) + "\n")
             Path(partial, CARD).write_text(card or f"# {name}\n")
             write_sums(Path(partial))
@@ -189,25 +196,34 @@ def register_with_compressai() -> None:
     from compressai.zoo.image import model_architectures
 
     model_architectures["glc-image"] = GLCImage
-    for name in list_models():
-        if weights.read_facts(locate(name) / WEIGHTS)["config"].get("model") != "image":
+    for name, folder in folders().items():
+        try:
+            if weights.read_facts(folder / WEIGHTS)["config"].get("model") != "image":
+                continue
+        except ModelFileError as error:  # a broken folder must not keep the others from being known
+            warnings.warn(f"the model {name!r} is left out: {error}", stacklevel=2)
             continue
 
         def pretrained(quality: int, metric: str = "mse", pretrained: bool = True, progress: bool = False, name=name):
             model = load(name)
-            model.default_quality = float(quality - 1)  # CompressAI counts from one
+            if not 1 <= quality <= model.levels:  # CompressAI counts from one
+                raise ValueError(f"quality of {name!r} has to be between 1 and {model.levels}, not {quality}")
+            model.default_quality = float(quality - 1)
             return model
 
         image_models[name] = pretrained
 
 
-def push(model: GLCModel | str | os.PathLike, repository: str, private: bool | None = None, **metadata) -> str:
+def push(
+    model: GLCModel | str | os.PathLike, repository: str, private: bool | None = None, exact: bool = False, **metadata
+) -> str:
     """Upload a model to the Hugging Face hub.
 
     Args:
-        model: a loaded model, or what :func:`load` takes. It has to load.
+        model: a loaded model, or what :func:`load` takes, whose files are sent as they are.
         repository: ``owner/name``, made if it is not there.
         private: whether a new repository is; ``None`` leaves it to the owner's settings.
+        exact: of a loaded model, as in :func:`save`.
         metadata: fields of the card's front matter, such as ``license="apache-2.0"`` and ``datasets=[...]``. They go
             before those that the card has, and these before ours.
 
@@ -220,7 +236,7 @@ def push(model: GLCModel | str | os.PathLike, repository: str, private: bool | N
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if isinstance(model, GLCModel):
-            save(model, folder, model.config.get("name", repository.rpartition("/")[2]))
+            save(model, folder, model.config.get("name", repository.rpartition("/")[2]), exact=exact)
         else:
             source = locate(model)
             load(source)

@@ -1,3 +1,4 @@
+import types
 from pathlib import Path
 
 import hypothesis
@@ -6,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glc_toolkit import models, zoo
+from glc_toolkit import hookimpl, models, registry, zoo
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 
@@ -52,3 +53,18 @@ def tiny_video_folder(tmp_path_factory) -> Path:
 def noise() -> np.ndarray:
     """A small picture (40, 56, 3) uint8."""
     return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def plugin():
+    """Registers plugins made from functions, and takes them out again."""
+    added = []
+
+    def add(name, **hooks):
+        module = types.SimpleNamespace(**{hook: hookimpl(function) for hook, function in hooks.items()})
+        registry.register(module, name)
+        added.append(name)
+
+    yield add
+    for name in added:
+        registry.unregister(name)

@@ -29,6 +29,14 @@ def test_every_form_of_a_picture_gives_the_same_bytes(tiny_model, noise, tmp_pat
     assert len({glc.encode(form, model=tiny_model) for form in forms}) == 1
 
 
+def test_files_are_given_as_bytes_or_paths(tiny_model, noise, tmp_path):
+    data = glc.encode(noise, model=tiny_model)
+    (tmp_path / "noise.glc").write_bytes(data)
+    for form in (tmp_path / "noise.glc", str(tmp_path / "noise.glc")):
+        assert glc.decode(form, model=tiny_model).tobytes() == glc.decode(data, model=tiny_model).tobytes()
+        assert api.info(form, model=tiny_model) == api.info(data, model=tiny_model)
+
+
 def test_the_shipped_model_does_its_job(photo, model):
     data = glc.encode(photo)
     decoded = glc.decode(data)

@@ -62,6 +62,12 @@ def test_a_tag_of_the_wrong_type_does_not_hide_the_orientation(tmp_path):
 def test_sixteen_bits_of_grey_keep_their_range():
     x = io.to_tensor(Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)))
     torch.testing.assert_close(x[0, 0, 0], torch.tensor([0.0, 32768 / 65535, 1.0]))
+    file = bytes_io.BytesIO(b"P5 2 1 65535\n" + bytes([0x80, 0, 0xFF, 0xFF]))  # which Pillow reads in 32 bits
+    torch.testing.assert_close(io.to_tensor(Image.open(file))[0, 0, 0], torch.tensor([32768 / 65535, 1.0]))
+
+
+def test_tensors_may_be_rounded():
+    assert io.to_tensor(torch.full((3, 2, 2), 0.5, dtype=torch.bfloat16)).dtype == torch.float32
 
 
 def test_alpha_lies_over_white():
@@ -126,6 +132,7 @@ def test_eight_bits_come_back(noise):
         torch.zeros(2, 3, 4, 4),
         torch.zeros(4, 4),
         Image.new("F", (2, 2)),
+        Image.new("L", (2, 2)).convert("I"),
         7,
         "no/such/file.png",
         ".",

@@ -74,3 +74,11 @@ def test_effort_on_an_intra_frame_lasts(crop):
     assert after < 0.97 * before
     with pytest.raises(ValueError, match="effort has to be a number of steps, not -1"):
         next(glc.encode_video(frames, model=model, effort=-1))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_effort_where_gradients_are_off(crop, model, mode):
+    crop = crop[..., :64, :64]
+    expected = glc.encode(crop, model=model, effort=2)
+    with mode():
+        assert glc.encode(crop.clone(), model=model, effort=2) == expected

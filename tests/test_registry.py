@@ -4,24 +4,10 @@ from importlib.metadata import EntryPoint
 
 import click
 import pytest
+import torch
 from compressai.registry.torch import CRITERIONS, MODULES
 
 from glc_toolkit import hookimpl, registry
-
-
-@pytest.fixture
-def plugin():
-    """Registers plugins made from functions, and takes them out again."""
-    added = []
-
-    def add(name, **hooks):
-        module = types.SimpleNamespace(**{hook: hookimpl(function) for hook, function in hooks.items()})
-        registry.register(module, name)
-        added.append(name)
-
-    yield add
-    for name in added:
-        registry.unregister(name)
 
 
 @pytest.fixture
@@ -133,3 +119,35 @@ def test_bad_configs_are_explained(config, message):
         registry.build("loss", config)
     with pytest.raises(ValueError, match="unknown kind"):
         registry.names("backbones")
+
+
+def test_a_hook_that_does_not_exist_is_refused():
+    module = types.SimpleNamespace(glc_quantiser=hookimpl(lambda: {}))
+    with pytest.raises(registry.PluginError, match=r"'british': .*glc_quantiser"):
+        registry.register(module, "british")
+    assert not registry.manager().has_plugin("british")
+
+
+def test_what_a_component_lacks_is_named(plugin):
+    plugin("half", glc_contexts=lambda: {"half": type("Half", (), {"masks": None})})
+    with pytest.raises(ValueError, match=r"context 'half' lacks reduce of glc_toolkit\.types\.Context"):
+        registry.build("context", {"name": "half"})
+
+
+@pytest.mark.parametrize(
+    "name, args", [("vq", {"heads": 2}), ("fsq", {"num_codebooks": 2}), ("lfq", {"num_codebooks": 2})]
+)
+def test_quantizers_have_one_head(name, args):
+    quantizer = registry.build("quantizer", {"name": name, "args": args}, channels=16)
+    with pytest.raises(ValueError, match="gives 2 indices a position, not 1"):
+        quantizer(torch.zeros(1, 16, 4, 4))
+
+
+def test_a_library_that_refuses_arguments_is_answered_in_words():
+    with pytest.raises(ValueError, match="quantizer 'lfq': "):
+        registry.build("quantizer", {"name": "lfq", "args": {"codebook_size": 1000}}, channels=16)
+
+
+def test_each_level_has_a_lambda():
+    with pytest.raises(ValueError, match="2 values of lmbda for the 4 levels of the model"):
+        registry.build("loss", {"name": "rate", "args": {"lmbda": [4.0, 2.0]}}, levels=4)

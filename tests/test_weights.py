@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from glc_toolkit import ModelFileError, registry, weights, zoo
+from glc_toolkit.components.transforms.latent import GatedTransform
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 
@@ -223,3 +224,26 @@ def test_a_budget_of_tensors(make):
         make(3)
     with weights.Budget(10_000), pytest.raises(ValueError, match="far more"):
         make(10_001)
+
+
+def test_tied_weights_are_saved_under_both_names(plugin, tmp_path):
+    class Tied(GatedTransform):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.q_dec.weight = self.q_enc.weight
+
+    plugin("tying", glc_transforms=lambda: {"tied": Tied})
+    for exact in (False, True):
+        model = GLCImage(tiny.model_config(transform={"name": "tied"}))
+        loaded = zoo.load(zoo.save(model, tmp_path / f"{exact}", "tied", exact=exact))
+        assert loaded.transform.q_dec.weight is loaded.transform.q_enc.weight
+
+
+def test_what_cannot_be_loaded_is_not_saved(tmp_path, tiny_model, monkeypatch):
+    folder = zoo.save(tiny_model, tmp_path / "it", "it")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(weights, "Budget", lambda elements: weights.TorchDispatchMode())
+    monkeypatch.setattr(weights, "numbers", lambda config: [10**12])
+    with pytest.raises(ModelFileError, match="far more"):
+        zoo.save(tiny_model, folder, "it")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -446,3 +446,19 @@ def test_the_wheel_brings_the_model(tmp_path, photo):
         [python, "-W", "ignore", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.stdout.startswith("glc "), done.stderr
+
+
+def test_compressai_knows_all_models_but_broken_ones(tiny_folder, tmp_path, monkeypatch):
+    from compressai.zoo import image_models
+
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / zoo.CONFIG).write_text("{}")
+    (tmp_path / "whole").symlink_to(tiny_folder)
+    monkeypatch.setenv("GLC_ZOO", str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("compressai.zoo.image_models", known := dict(image_models))
+        with pytest.warns(UserWarning, match="'half' is left out"):
+            zoo.register_with_compressai()
+    assert "half" not in known and known["whole"](3).default_quality == 2
+    with pytest.raises(ValueError, match="quality of 'whole' has to be between 1 and 3, not 4"):
+        known["whole"](4)

@@ -85,8 +85,8 @@ def digits(whole: Tensor) -> Tensor:
 class FixedConv(nn.Conv2d):
     """A convolution that an entropy decoder may run: exact after :func:`to_fixed_point`, before that an ordinary one.
 
-    With a stride of one and an output as large as its input, either depth-wise or of all channels with all. An exact
-    one gives float64, or what ``output`` says.
+    With a square kernel, a stride of one, zeros around an output as large as its input, and a bias; either depth-wise
+    or of all channels with all. Raises ValueError for any other. An exact one gives float64, or what ``output`` says.
     """
 
     fixed_point = True
@@ -97,6 +97,17 @@ class FixedConv(nn.Conv2d):
 
     def __init__(self, *args, output: torch.dtype = torch.float64, **kwargs):
         super().__init__(*args, **kwargs)
+        side = self.kernel_size[0]
+        sizes = (self.kernel_size, self.padding, self.stride, self.dilation)
+        if sizes != ((side, side), (side // 2, side // 2), (1, 1), (1, 1)) or side % 2 == 0:
+            raise ValueError(
+                "a convolution in an entropy decoder has a square kernel of odd side, a padding of half of it, and a "
+                f"stride and a dilation of one, not {self}"
+            )
+        if self.padding_mode != "zeros" or self.bias is None:
+            raise ValueError(f"a convolution in an entropy decoder pads with zeros and has a bias, not {self}")
+        if self.groups > 1 and not self.groups == self.in_channels == self.out_channels:
+            raise ValueError(f"a convolution in an entropy decoder is depth-wise or has one group, not {self}")
         self.output = output
         self.exact = False
         for name in ("high", "crossed", "unit"):
@@ -104,16 +115,11 @@ class FixedConv(nn.Conv2d):
 
     def prepare(self, name: str) -> None:
         """What :meth:`forward` multiplies by. Raises ValueError if a sum could leave the exact range."""
-        side = self.kernel_size[0]
-        if self.stride != (1, 1) or self.dilation != (1, 1) or self.padding != (side // 2, side // 2) or side % 2 == 0:
-            raise ValueError(
-                f"{name}: a convolution in an entropy decoder has a stride of one and an output of its size"
-            )
         if self.groups > 1:
             for parameter in (self.weight, self.bias):
                 parameter.copy_(torch.round(parameter * STEPS) / STEPS)
             largest = (LARGEST * self.weight.abs().sum((1, 2, 3)) + self.bias.abs()).max()
-            if self.groups != self.in_channels or not largest < LARGEST_SUM:
+            if not largest < LARGEST_SUM:
                 raise ValueError(
                     f"{name}: its weights allow sums of {largest:.3g}, "
                     f"of which only those below {LARGEST_SUM:.3g} are exact"
@@ -172,12 +178,13 @@ class FixedConv(nn.Conv2d):
 
 def products_of_bytes(rows: Tensor, columns: Tensor) -> Tensor:
     """int8 (N, K) @ (K, M) -> int32. Where the processor does not do it, float32 holds the sums of 1024 at a time, also
-    where its factors lose bits for speed (TF32, bfloat16), as bytes have few. So it does for K = 1, of which PyTorch's
-    product may write nothing (pytorch/pytorch#195066)."""
+    where its factors lose bits for speed (TF32, bfloat16), as bytes have few; autocast would take them from the sums,
+    too. So it does for K = 1, of which PyTorch's product may write nothing (pytorch/pytorch#195066)."""
     if rows.device.type == "cpu" and rows.shape[1] > 1 and has_exact_int8():
         return torch._int_mm(rows, columns)
     parts = zip(rows.split(1024, 1), columns.split(1024, 0), strict=True)
-    sums = [(a.float() @ b.float()).to(torch.int32) for a, b in parts]
+    with torch.autocast(rows.device.type, enabled=False):
+        sums = [(a.float() @ b.float()).to(torch.int32) for a, b in parts]
     return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0, dtype=torch.int32)
 
 

@@ -149,6 +149,19 @@ def test_entropy_model_codes_any_number_of_symbols(name, count):
     assert other.compress(symbols.float(), rows) == strings
 
 
+@every("entropy_model")
+def test_entropy_model_of_residuals(name):
+    """What training minimizes are the bits of symbols, though it gives residuals that are not rounded yet."""
+    model = tiny.build("entropy_model", name)
+    if not isinstance(model, types.ResidualModel):
+        pytest.skip("codes indices or integers, not residuals")
+    residual, scales = 3 * latent(), 4 * torch.rand_like(latent()) + 0.2
+    symbols = model.quantize_residual(residual, scales).detach()
+    assert torch.equal(symbols, symbols.round()) and (symbols - residual).abs().max() <= 0.5
+    torch.testing.assert_close(model.likelihood(residual, scales), model.likelihood(symbols, scales))
+    round_trip(tiny.model_config(entropy_model=tiny.config("entropy_model", name)))
+
+
 @every("context")
 @pytest.mark.parametrize("size", [(1, 1), (4, 6), (5, 3)])
 def test_context(name, size):

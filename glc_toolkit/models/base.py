@@ -20,12 +20,14 @@ from compressai.models import CompressionModel
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
+from glc_toolkit import registry
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
 from glc_toolkit.components.fixed_point import fixed, to_fixed_point, to_floating_point
 from glc_toolkit.facts import Facts
 from glc_toolkit.models.tiles import tiled
-from glc_toolkit.types import BitstreamError, ModelFileError
+from glc_toolkit.types import BitstreamError, ModelFileError, ResidualModel
 
+COMMON = ("model", "name", "channels", "levels", "default_quality")  # keys of a config, besides those of components
 PRECISIONS = ("float32", "bf16", "auto")
 ARITHMETIC = b"16-bit integers by position"  # of the entropy networks: another would read other symbols
 
@@ -37,6 +39,9 @@ class GLCModel(CompressionModel):
     Args:
         config: what rebuilds the model.
         slots: the keys of it that name a component.
+        more: other keys that this kind of model knows.
+
+    Raises ``ValueError`` for a config that lacks something, or has what no model of this kind knows.
     """
 
     # components of the registry
@@ -47,17 +52,28 @@ class GLCModel(CompressionModel):
     entropy_model: Any
     downsampling_factor: Any  # sides of a picture are padded to multiples of this; an int
 
-    def __init__(self, config: dict, slots: tuple[str, ...]):
+    def __init__(self, config: dict, slots: tuple[str, ...], more: tuple[str, ...] = ()):
         super().__init__()
         missing = [key for key in (*slots, "channels") if key not in config]
         if missing:
             raise ValueError(f"the model config lacks {', '.join(missing)}")
+        if unknown := set(config) - {*COMMON, *slots, *more}:
+            raise ValueError(f"the model config has {', '.join(sorted(unknown))}, of which nothing is known here")
         self.config = config
         self.slots = slots
         self.levels = config.get("levels", 4)
         self.default_quality = float(config.get("default_quality", (self.levels - 1) / 2))
+        if not 0 <= self.default_quality <= self.levels - 1:
+            raise ValueError(f"default_quality has to be between 0 and {self.levels - 1}, not {self.default_quality:g}")
         self.step_bound = LowerBound(0.5)
         self.precision = "float32"
+
+    def check_parts(self) -> None:
+        """Raise ``ValueError`` for components that do not go with this model."""
+        name = self.config["entropy_model"]["name"]
+        registry.check(self.entropy_model, ResidualModel, f"as entropy model of y, {name!r}")
+        if self.transform.levels != self.levels:
+            raise ValueError(f"the transform has {self.transform.levels} levels, the model {self.levels}")
 
     # -- passes -------------------------------------------------------------------------------------------------
 
@@ -67,6 +83,8 @@ class GLCModel(CompressionModel):
         Gradients of ``y_hat`` = symbols + means go to ``y``, straight through, and to the means, for which the symbols
         are constants: where a symbol is zero, and most are, the mean is all that a decoder sees.
         """
+        if self.training:
+            self.hyper.trained = True
         step, scales, means = self.split(params)
         all_scales, all_residuals = torch.zeros_like(means), torch.zeros_like(means)
 
@@ -199,7 +217,10 @@ class GLCModel(CompressionModel):
         """``quality`` as (B,) floats. Raises ``ValueError`` beyond the levels."""
         if quality is None:
             quality = self.default_quality
-        quality = torch.as_tensor(quality, dtype=torch.float32, device=device).expand(batch)
+        try:
+            quality = torch.as_tensor(quality, dtype=torch.float32, device=device).expand(batch)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"quality is a number, or one for each of {batch} pictures, not {quality!r}") from error
         if not bool(((quality >= 0) & (quality <= self.levels - 1)).all()):
             wrong = ", ".join(f"{q:g}" for q in quality.tolist())
             raise ValueError(f"quality has to be between 0 and {self.levels - 1}, not {wrong}")
@@ -221,9 +242,11 @@ class GLCModel(CompressionModel):
         return 255 // max(self.levels - 1, 1)
 
     def check_ready(self) -> None:
-        """Raise ``RuntimeError`` if bytes are asked of a model in training."""
+        """Raise ``RuntimeError`` if bytes are asked of a model in training, or with tables from before it."""
         if self.training:
             raise RuntimeError("call eval() before coding: training and coding run in different precision")
+        if getattr(self.hyper, "trained", False):
+            raise RuntimeError("call update() before coding: the model has been trained since its tables were made")
 
     # -- state --------------------------------------------------------------------------------------------------
 
@@ -244,11 +267,15 @@ class GLCModel(CompressionModel):
 
     def update(self, scale_table: Tensor | None = None, force: bool = False, update_quantiles: bool = False) -> bool:
         """Fill the coding tables of every entropy model after training; True if any was filled."""
-        return any([part.update(force=force) for part in (self.hyper, self.entropy_model)])
+        force = force or getattr(self.hyper, "trained", False)
+        updated = any([part.update(force=force) for part in (self.hyper, self.entropy_model)])
+        self.hyper.trained = False
+        return updated
 
     def load_state_dict(self, state_dict: dict, strict: bool = True):
         """As in PyTorch: here every entropy model sizes its own tables."""
         keys = nn.Module.load_state_dict(self, state_dict, strict=strict)
+        self.hyper.trained = False
         self.train(self.training)  # what was loaded may be off the grid of evaluation
         return keys
 
@@ -285,8 +312,10 @@ class GLCModel(CompressionModel):
         return self._declared("pixels_only")
 
     def _declared(self, attribute: str) -> tuple[str, ...]:
-        parts = ((slot, getattr(self, slot)) for slot in self.slots)
-        return tuple(f"{slot}.{name}" for slot, part in parts for name in getattr(part, attribute, ()))
+        names = {slot: getattr(getattr(self, slot), attribute, ()) for slot in self.slots}
+        if wrong := [slot for slot, prefixes in names.items() if isinstance(prefixes, str)]:
+            raise ValueError(f"{attribute} of the {wrong[0]} is a string; it has to be a tuple of prefixes")
+        return tuple(f"{slot}.{prefix}" for slot, prefixes in names.items() for prefix in prefixes)
 
     def fingerprint(self) -> bytes:
         """32 bytes that name every weight and table a decoder uses, and how it computes with them."""
@@ -337,6 +366,11 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def dtype_of(part: nn.Module, default: torch.dtype) -> torch.dtype:
+    """Of its weights; one without any works in ``default``."""
+    return next((parameter.dtype for parameter in part.parameters()), default)
 
 
 def _parameters(module: nn.Module) -> int:

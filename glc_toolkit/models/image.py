@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder, NoSymbols
-from glc_toolkit.models.base import GLCModel, Sections
+from glc_toolkit.models.base import GLCModel, Sections, dtype_of
 from glc_toolkit.types import BitstreamError
 
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
@@ -39,6 +39,7 @@ class GLCImage(GLCModel):
         self.hyper = registry.build("hyper", config["hyper"], channels=channels)
         self.context = registry.build("context", config["context"], channels=channels)
         self.entropy_model = registry.build("entropy_model", config["entropy_model"], channels=channels)
+        self.check_parts()
 
     @property
     def downsampling_factor(self) -> int:
@@ -76,7 +77,7 @@ class GLCImage(GLCModel):
     def synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """``y_hat`` -> ``l_hat``, in the precision of the transform's decoder."""
         decoder = getattr(self.transform, "exact", [self.transform])
-        return self.transform.synthesis(y_hat.to(next(decoder[0].parameters()).dtype), quality)
+        return self.transform.synthesis(y_hat.to(dtype_of(decoder[0], torch.float32)), quality)
 
     # -- bytes --------------------------------------------------------------------------------------------------
 
@@ -84,8 +85,10 @@ class GLCImage(GLCModel):
         """``x`` (B, 3, H, W) in [0, 1], any size -> ``strings`` [[one for each image]], ``shape`` of the images.
 
         A string is the quality in one byte and then the coder's stream: z, and the passes of y. Pictures are coded
-        one by one, so that the bytes do not depend on the batch.
+        one by one, so that the bytes do not depend on the batch. Raises ``ValueError`` for another shape or quality.
         """
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(f"x has to be (B, 3, H, W), not {tuple(x.shape)}")
         code = self.quality_code(quality)
         strings = [bytes([code]) + self.encode_payload(self.analysis(image[None]), code) for image in x]
         return {"strings": [strings], "shape": x.shape[-2:]}

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
-from glc_toolkit.models.base import GLCModel
+from glc_toolkit.models.base import GLCModel, dtype_of
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.types import BitstreamError
 
 Quality = TypeVar("Quality", Tensor, float)
+KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels")
 SLOTS = ("temporal", "transform", "hyper", "context", "entropy_model")
 
 
@@ -51,13 +52,15 @@ class GLCVideo(GLCModel):
     """
 
     def __init__(self, config: dict):
-        super().__init__(config, SLOTS)
+        super().__init__(config, SLOTS, KEYS)
         if "image" not in config:
             raise ValueError("the model config lacks image, the model of intra frames")
         channels = config["channels"]
         self.intra_period = config.get("intra_period", 96)
         self.refresh = config.get("refresh", 32)
         self.cycle = tuple(config.get("cycle", (0, 1, 0, 2, 0, 2, 0, 2)))
+        if self.intra_period < 1 or self.refresh < 1 or not self.cycle:
+            raise ValueError("intra_period and refresh are at least 1, and cycle names an adaptor")
         self.image = GLCImage(config["image"])
         self.image_levels = tuple(config.get("image_levels", (0, self.image.levels - 1)))
         self.own_backbone = registry.build("backbone", config["backbone"]) if "backbone" in config else None
@@ -81,6 +84,10 @@ class GLCVideo(GLCModel):
                 raise ValueError(f"the {slot} {config[slot]['name']!r} takes no temporal context: it is for pictures")
         self.context = registry.build("context", config["context"], channels=channels)
         self.entropy_model = registry.build("entropy_model", config["entropy_model"], channels=channels)
+        self.check_parts()
+        for slot, transform in (("transform", self.transform), ("image's transform", self.image.transform)):
+            if not hasattr(transform, "exact"):
+                raise ValueError(f"the {slot} lacks exact, and cannot run in the entropy decoder of a video")
 
     @property
     def backbone(self) -> nn.Module:
@@ -158,7 +165,7 @@ class GLCVideo(GLCModel):
         age = reference.age + 1
         fresh = age % self.refresh == 1 % self.refresh
         adaptor = None if fresh else self.cycle[age % len(self.cycle)]
-        l_hat = reference.l_hat.to(next(self.temporal.parameters()).dtype)
+        l_hat = reference.l_hat.to(dtype_of(self.temporal, reference.l_hat.dtype))
         return self.temporal(l_hat, adaptor), fresh
 
     # -- bytes --------------------------------------------------------------------------------------------------
@@ -271,8 +278,10 @@ class GLCVideo(GLCModel):
         self.reconstruct(self.decode_payload(b"", 0, (1, 1), reference), (1, 1))
 
     def set_precision(self, precision: str) -> "GLCVideo":
+        image_fingerprint = self.image.fingerprint()  # before the backbone that both share is rounded
         super().set_precision(precision)
         self.image.set_precision(precision)
+        self.image._fingerprint = image_fingerprint
         return self
 
     # -- state --------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class StageModule(nn.Module):
         rival = adversary(stage)
         self.losses = nn.ModuleDict(
             {
-                name: registry.build("loss", {"name": name, "args": term.args})
+                name: registry.build("loss", {"name": name, "args": term.args}, levels=model.levels)
                 for name, term in stage.losses.items()
                 if name != rival
             }

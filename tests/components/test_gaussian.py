@@ -5,6 +5,7 @@ import torch
 
 from glc_toolkit import registry
 from glc_toolkit.conformance import tiny
+from glc_toolkit.kit.templates.entropy_model import EntropyModel
 from glc_toolkit.models.image import GLCImage
 
 SCALES = torch.tensor([0.11, 0.3, 1.0, 5.0])
@@ -53,3 +54,13 @@ def test_means_learn_where_every_symbol_is_zero():
     y_hat[first].sum().backward()
     assert (params.grad.chunk(3, 1)[2][first] > 0).all()
     assert torch.equal(y.grad[first], torch.ones_like(y.grad[first]))
+
+
+def test_another_distribution_has_the_same_gradients(gaussian):
+    """What a plugin overrides is ``mass`` alone: rounding stays ours."""
+    laplacian = EntropyModel().train()
+    residual = torch.tensor([0.3, 0.3, 0.3, 0.3])
+    assert torch.equal(laplacian.likelihood(residual, SCALES), laplacian.likelihood(0 * residual, SCALES))
+    assert laplacian.likelihood(residual, torch.tensor(0.2))[0] > 0.9
+    assert laplacian.eval().update()
+    torch.testing.assert_close(laplacian.mass(torch.arange(-127, 128), SCALES[:, None]).sum(1), torch.ones(4))

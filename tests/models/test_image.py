@@ -12,6 +12,7 @@ from compressai.utils.eval_model import __main__ as eval_model
 
 from glc_toolkit import BitstreamError, api, io, registry, zoo
 from glc_toolkit.coder import Decoder
+from glc_toolkit.components.fixed_point import STEPS
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.conformance import tiny
 from glc_toolkit.conformance.test_components import round_trip
@@ -191,3 +192,51 @@ def test_a_decoder_reads_any_bytes_without_crashing(tiny_model):
         junk = torch.randint(256, (seed * 3,), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
         with contextlib.suppress(BitstreamError):
             tiny_model.decode_latent(Decoder(bytes(junk.numpy())), (64, 128))
+
+
+def test_training_on_makes_tables_old(tiny_folder):
+    model = zoo.load(tiny_folder)
+    x = torch.rand(1, 3, 64, 64)
+    model.train()(x)
+    model.eval()
+    with torch.no_grad():
+        model.hyper.quantizer.embedding.weight.add_(1.0)  # as a step of training might
+    first = model.hyper.z_hat(torch.zeros(1, 1, 1, 1, dtype=torch.long)).flatten()
+    assert torch.equal(first * STEPS, model.hyper.table()[0, 0].double())
+    with pytest.raises(RuntimeError, match=r"call update\(\) before coding"):
+        model.compress(x)
+    assert model.update() and not model.update()
+    out = model.compress(x)
+    torch.testing.assert_close(model.decompress(**out)["x_hat"], model(x)["x_hat"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"default_qualty": 0}, "has default_qualty, of which nothing is known"),
+        ({"default_quality": 7}, "default_quality has to be between 0 and 2, not 7"),
+        ({"transform": {"name": "gated", "args": {"levels": 1}}}, "the transform has 1 levels, the model 3"),
+        ({"entropy_model": {"name": "factorized"}}, "as entropy model of y, 'factorized' lacks quantize_residual"),
+    ],
+)
+def test_configs_that_make_no_model(change, message):
+    with pytest.raises(ValueError, match=message):
+        GLCImage(tiny.model_config(**change))
+
+
+def test_prefixes_are_tuples(tiny_folder):
+    model = zoo.load(tiny_folder)
+    model.backbone.encoder_only = "encoder."
+    with pytest.raises(ValueError, match="encoder_only of the backbone is a string"):
+        model.fingerprint()
+
+
+@pytest.mark.parametrize("quality", ["high", [0.0, 1.0, 2.0]])
+def test_qualities_that_are_none(tiny_model, quality):
+    with pytest.raises(ValueError, match="quality is a number, or one for each of 2 pictures"):
+        tiny_model(torch.rand(2, 3, 16, 16), quality)
+
+
+def test_only_pictures_are_compressed(tiny_model):
+    with pytest.raises(ValueError, match=r"x has to be \(B, 3, H, W\), not \(3, 16, 16\)"):
+        tiny_model.compress(torch.rand(3, 16, 16))

@@ -4,12 +4,14 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from glc_toolkit import BitstreamError, ModelFileError, models, zoo
 from glc_toolkit.components.fixed_point import STEPS
 from glc_toolkit.components.layers import FixedSigmoid
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.conformance import tiny
+from glc_toolkit.conformance.test_components import video_round_trip
 from glc_toolkit.models import GLCVideo
 from glc_toolkit.models.video import Reference
 
@@ -121,6 +123,9 @@ def test_a_backbone_of_its_own_is_coded_with_and_saved(tmp_path):
         ({"channels": 18}, "18 channels cannot be shared by 4 heads"),
         ({"transform": {"name": "gated"}}, "takes no temporal context"),
         ({"model": "sound"}, "image or video, not 'sound'"),
+        ({"refresh": 0}, "refresh are at least 1"),
+        ({"cycle": []}, "cycle names an adaptor"),
+        ({"intra_perod": 9}, "has intra_perod, of which"),
     ],
 )
 def test_configs_that_make_no_model(change, message):
@@ -155,3 +160,19 @@ def test_fixed_sigmoid():
     assert torch.equal(y * STEPS, (y * STEPS).round())
     assert (y.diff() >= 0).all()
     assert torch.equal(sigmoid(x.float()), torch.sigmoid(x.float()))
+
+
+def test_a_context_without_weights(plugin):
+    class Before(nn.Module):
+        def forward(self, l_hat, adaptor):
+            return l_hat
+
+    plugin("baseline", glc_temporals=lambda: {"before": lambda: Before()})
+    video_round_trip({**tiny.VIDEO, "temporal": {"name": "before"}})
+
+
+def test_the_image_model_of_a_rounded_one_keeps_its_name(tiny_video_folder):
+    model = zoo.load(tiny_video_folder)
+    expected = model.fingerprint(), model.image.fingerprint()
+    model.set_precision("bf16")
+    assert (model.fingerprint(), model.image.fingerprint()) == expected

@@ -68,16 +68,16 @@ class GaussianTable(TableCoding, EntropyModel):
         if self.training:
             scales = self.scale_bound(scales)
             bits = self.soft_bits(residual, scales.detach())
-            return self.likelihood_lower_bound(interval(symbols, scales)) * (bits.detach() - bits).exp()
+            return self.likelihood_lower_bound(self.mass(symbols, scales)) * (bits.detach() - bits).exp()
         rows = self.rows(scales)
-        probability = interval(symbols, self.scale_table[rows.clamp(min=0)])
+        probability = self.mass(symbols, self.scale_table[rows.clamp(min=0)])
         return torch.where(rows < 0, 1.0, probability.clamp(min=2.0**-PRECISION))  # no less in the coding tables
 
     def soft_bits(self, residual: Tensor, scales: Tensor) -> Tensor:
         """Bits (to base e) that rise from one symbol's to the next one's between a quarter and three quarters."""
         below = residual.detach().floor()
         up = (2 * (residual - below) - 0.5).clamp(0, 1)
-        first, second = (-self.likelihood_lower_bound(interval(below + i, scales)).log() for i in (0, 1))
+        first, second = (-self.likelihood_lower_bound(self.mass(below + i, scales)).log() for i in (0, 1))
         return first + up * (second - first)
 
     def forward(self, y: Tensor, scales: Tensor, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -91,15 +91,14 @@ class GaussianTable(TableCoding, EntropyModel):
         if self.tables_ready and not force:
             return False
         symbols = torch.arange(-self.max_symbol, self.max_symbol + 1, dtype=torch.float64)
-        pmf = interval(symbols[None], self.scale_table.double().cpu()[:, None])
+        pmf = self.mass(symbols[None], self.scale_table.double().cpu()[:, None])
         self.set_tables(pmf.to(self.scale_table.device), torch.full((len(pmf),), -self.max_symbol))
         return True
 
-
-def interval(symbols: Tensor, scales: Tensor) -> Tensor:
-    """Mass of N(0, scales) on symbols +- 1/2, by the tail that keeps its digits."""
-    distance = symbols.abs()
-    return standard_cdf((0.5 - distance) / scales) - standard_cdf((-0.5 - distance) / scales)
+    def mass(self, symbols: Tensor, scales: Tensor) -> Tensor:
+        """Of N(0, scales) on symbols +- 1/2, by the tail that keeps its digits; another distribution overrides this."""
+        distance = symbols.abs()
+        return standard_cdf((0.5 - distance) / scales) - standard_cdf((-0.5 - distance) / scales)
 
 
 def standard_cdf(x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ class HyperModule(LatentCodec):
     downsampling = 4  #: of z against y
     entropy_model: Any  #: of the registry
     exact: Any  #: list of modules, what runs in the entropy decoder
+    trained = False  #: set by the model it is part of: since tables were made, which then are of other weights
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
         raise NotImplementedError

@@ -51,7 +51,8 @@ class CategoricalCodes(HyperModule):
 
     def z_hat(self, indices: Tensor) -> Tensor:
         """``indices`` (B, G, h, w) -> (B, C, h, w), as a decoder knows it."""
-        codes = self.codes if self.entropy_model.tables_ready else self.table()
+        ready = self.entropy_model.tables_ready and not self.trained
+        codes = self.codes if ready else self.table()
         z_hat = torch.stack([codes[group][indices[:, group]] for group in range(len(codes))]).sum(0)
         return z_hat.movedim(-1, 1).to(self.dtype) / STEPS
 

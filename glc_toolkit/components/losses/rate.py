@@ -19,6 +19,7 @@ class Rate(nn.Module):
         lmbda: weight of one bit per pixel, for each level (low rate first).
         target_bpp: if given, lambda follows the error of the rate, level by level, so that the average of training
             images arrives at these. In a distributed run the pictures of the first process steer for all.
+        levels: of the model, where they are known; there have to be as many values.
         speed: how fast it follows, in relative change of lambda a step and relative error.
     """
 
@@ -26,8 +27,16 @@ class Rate(nn.Module):
     target: Tensor | None
     example_args = {"lmbda": [4.0, 2.0, 1.0], "target_bpp": [0.02, 0.03, 0.04]}
 
-    def __init__(self, lmbda: tuple[float, ...], target_bpp: tuple[float, ...] | None = None, speed: float = 0.01):
+    def __init__(
+        self,
+        lmbda: tuple[float, ...],
+        target_bpp: tuple[float, ...] | None = None,
+        speed: float = 0.01,
+        levels: int | None = None,
+    ):
         super().__init__()
+        if levels is not None and len(lmbda) != levels:
+            raise ValueError(f"{len(lmbda)} values of lmbda for the {levels} levels of the model")
         if target_bpp is not None and len(target_bpp) != len(lmbda):
             raise ValueError(f"{len(lmbda)} values of lmbda but {len(target_bpp)} of target_bpp")
         self.speed = speed

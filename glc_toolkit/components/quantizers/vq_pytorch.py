@@ -36,9 +36,15 @@ class VQAdapter(nn.Module):
         # codebook statistics and distances in float32, whatever the surrounding autocast does
         with torch.autocast(l.device.type, enabled=False):
             values, indices, *loss = self.quantizer(rearrange(l.float(), "b c h w -> b (h w) c"))
+        indices = indices.reshape(*values.shape[:2], -1)
+        if indices.shape[2] != self.num_codebooks:
+            raise ValueError(
+                f"{type(self.quantizer).__name__} gives {indices.shape[2]} indices a position, not "
+                f"{self.num_codebooks}: leave out arguments that give it more heads or codebooks"
+            )
         return Quantized(
             rearrange(values, "b (h w) c -> b c h w", h=height).to(l.dtype),
-            rearrange(indices.reshape(*indices.shape[:2], -1), "b (h w) g -> b g h w", h=height).long(),
+            rearrange(indices, "b (h w) g -> b g h w", h=height).long(),
             loss[0].sum() if loss else l.new_zeros(()),
         )
 
