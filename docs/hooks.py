@@ -33,8 +33,9 @@ def components() -> str:
     parts = []
     for kind in registry.KINDS:
         found = {n: f for n, (f, plugin) in sorted(registry.components(kind).items()) if plugin == registry.BUILTIN}
-        rows = [f"| `{name}` | {first(factory)} | {arguments(factory)} |" for name, factory in found.items()]
-        parts += [f"## {kind}", "", "| name | what | arguments |", "|---|---|---|", *rows, ""]
+        parts += [f"## {kind}", ""]
+        for name, factory in found.items():
+            parts += [f"### {name}", "", arguments(factory), "", inspect.getdoc(factory) or "", ""]
     return "\n".join(parts)
 
 
@@ -58,5 +59,5 @@ def first(thing) -> str:
 def arguments(factory) -> str:
     """What a config can say, with the defaults."""
     parameters = inspect.signature(factory).parameters.values()
-    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     return ", ".join(f"`{p.name}`" if p.default is p.empty else f"`{p.name}={p.default!r}`" for p in named)

@@ -1,13 +1,38 @@
-"""Start a deeper model from the weights of a shallower one: new residual blocks begin as nothing and a residual head as
-the plain one, so that the first step sees what the shallower one draws (as in Net2Net, Chen et al., ICLR 2016)."""
+"""Start from the weights of a zoo model: of the same config, but for slots that begin anew, or of a shallower one.
 
-from typing import cast
+New residual blocks begin as nothing and a residual head as the plain one, so that the first step sees what the
+shallower model draws (as in Net2Net, Chen et al., ICLR 2016).
+"""
+
+from typing import Any, cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from glc_toolkit import zoo
 from glc_toolkit.components.backbones.vqgan import Generator, ResBlock
+from glc_toolkit.models import GLCModel
+
+
+def begun(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
+    """The state of the zoo model ``name`` for ``model``, but for slots that begin ``anew``, as they are there.
+
+    Raises ``ValueError`` that says which weights do not fit.
+    """
+    start: Any = zoo.load(name).train()
+    if unknown := set(anew) - set(model.slots):
+        raise ValueError(f"anew names {', '.join(sorted(unknown))}; the slots are {', '.join(model.slots)}")
+    for slot in anew:
+        setattr(start, slot, getattr(model, slot))
+    state = grown(model, start)
+    other = {n for n, p in model.named_parameters() if n not in state or state[n].shape != p.shape}
+    if other := sorted(other | set(state) - set(model.state_dict())):
+        raise ValueError(
+            f"{', '.join(other[:3])}{', ...' if len(other) > 3 else ''}: not as in {name}, which the recipe starts "
+            "from; give the model the same config, or list the slots that differ under anew"
+        )
+    return state
 
 
 def grown(model: nn.Module, start: nn.Module) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 from glc_toolkit.training.data import ClipCrops, Crops, decode_clip, find_clips, find_pictures, split
-from glc_toolkit.training.grow import grown
+from glc_toolkit.training.grow import begun
 from glc_toolkit.training.own_latents import FIRST, OwnLatents
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import STATE, load_facts, load_state, save_state
@@ -253,10 +253,12 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
     folder.mkdir(parents=True, exist_ok=True)
     fabric = start(recipe.precision, folder)
     fabric.seed_everything(recipe.seed, verbose=False)
+    for stage in recipe.stages:
+        share_of(stage, fabric.world_size)
     data = Material(recipe, folder)
     model = untrained(recipe)
     if recipe.start is not None:
-        model.load_state_dict(grown(model, zoo.load(recipe.start).train()))
+        model.load_state_dict(begun(model, recipe.start, recipe.anew))
     average = AveragedModel(model)
     state = folder / STATE
     facts = {"stage": 0, "step": 0, "seconds": 0.0, "images": 0}
@@ -291,7 +293,8 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     rival = adversary(stage)
     if stage.compile:
         functorch.donated_buffer = not rival  # whose weight goes through the graph twice
-        for part in (model.backbone.encoder, model.backbone.generator, *module.losses.values()):
+        halves = [part for name, part in model.backbone.named_children() if name in ("encoder", "generator")]
+        for part in (*halves, *module.losses.values()):
             part.compile(dynamic=False)
     modules, optimizers = {"model": model, "average": average, "losses": module.losses}, {"optimizer": optimizer}
     engine, optimizer = fabric.setup(module, optimizer)
@@ -438,20 +441,26 @@ def batches(
 ) -> DataLoader:
     """Batches from that of step ``step`` on, this process's share of each: sample numbers follow from the step. With
     ``own``, every second is one of a crop that has a latent of its own."""
-    share, rest = divmod(stage.batch, fabric.world_size)
-    if rest:
-        raise ValueError(f"stage {stage.name!r}: a batch of {stage.batch} cannot be shared by {fabric.world_size}")
+    share = share_of(stage, fabric.world_size)
     numbers = [
         n * stage.batch + fabric.global_rank * share + i
         for n in range(step // chunks, -(-stage.steps // chunks))
         for i in range(share)
     ]
     if own is not None:
-        if share % 2:
-            raise ValueError(f"stage {stage.name!r}: with own latents each process has an even batch, not {share}")
         rows = own.rows(0, stage.steps * stage.batch // 2)
         numbers[1::2] = [FIRST + rows[number // 2] for number in numbers[1::2]]
     return fabric.setup_dataloaders(DataLoader(samples, share, sampler=numbers), use_distributed_sampler=False)
+
+
+def share_of(stage: Stage, processes: int) -> int:
+    """What each process has of a batch."""
+    share, rest = divmod(stage.batch, processes)
+    if rest:
+        raise ValueError(f"stage {stage.name!r}: a batch of {stage.batch} cannot be shared by {processes}")
+    if stage.own_latents and share % 2:
+        raise ValueError(f"stage {stage.name!r}: with own latents each process has an even batch, not {share}")
+    return share
 
 
 def steps_of(loader: DataLoader, stage: Stage) -> Iterator[tuple[Tensor, Tensor, int]]:

@@ -59,7 +59,7 @@ class Stage(Strict):
     gan_start: int = 0
     all_levels: bool = False  #: code each picture at every quality level, not at one drawn for it
     checkpointing: bool = False  #: recompute activations of residual blocks in the backward pass, for less memory
-    compile: bool = False  #: the two halves of the backbone and the losses by torch.compile, for a GPU
+    compile: bool = False  #: the backbone's ``encoder`` and ``generator`` and the losses by torch.compile
     own_latents: int = Field(0, ge=0)  #: crops with a latent of their own, every second of a batch; joint stages
     own_lr: float = Field(0.05, gt=0)  #: theirs, in standard deviations of the latent
     least_codes: int = 3  #: fewer codes of a codebook in use over 50 steps stop the run
@@ -83,6 +83,7 @@ class Recipe(Strict):
     name: str
     model: dict[str, Any]
     start: str | None = None  #: a zoo model to start from: of the same config, or shallower (see `grow`)
+    anew: list[str] = []  #: slots of ``model`` that are not taken from there
     image: str | None = None  #: the zoo model that codes the intra frames of a video model
     data: Data
     stages: list[Stage]
@@ -106,6 +107,12 @@ class Recipe(Strict):
         scale = minutes / sum(stage.minutes or 0 for stage in self.stages)
         stages = [stage.model_copy(update={"minutes": (stage.minutes or 0) * scale}) for stage in self.stages]
         return self.model_copy(update={"stages": stages})
+
+    @model_validator(mode="after")
+    def anew_is_of_a_start(self) -> "Recipe":
+        if self.anew and self.start is None:
+            raise ValueError("anew lists what is not taken from start, and there is no start")
+        return self
 
     @classmethod
     def read(cls, path: str | Path) -> "Recipe":

@@ -18,8 +18,8 @@ from glc_toolkit import hookimpl, models, registry, zoo
 from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
-from glc_toolkit.training.loop import StageModule, TrainingError, adversary, groups, train
-from glc_toolkit.training.recipe import Recipe
+from glc_toolkit.training.loop import StageModule, TrainingError, adversary, groups, share_of, train
+from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.run import run
 from tests.conftest import ROOT
 
@@ -96,7 +96,7 @@ CODE = """
 import sys
 from pathlib import Path
 from glc_toolkit.training.loop import train
-from glc_toolkit.training.recipe import Recipe
+from glc_toolkit.training.recipe import Recipe, Stage
 train(Recipe.read(sys.argv[1]), Path(sys.argv[2]), save_every=0.0)
 """
 
@@ -166,7 +166,7 @@ DISTRIBUTED = """
 import sys
 from pathlib import Path
 from glc_toolkit.training.loop import train
-from glc_toolkit.training.recipe import Recipe
+from glc_toolkit.training.recipe import Recipe, Stage
 train(Recipe.read(sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -380,3 +380,14 @@ def test_recipes_are_checked_before_anything_runs(recipe):
 @pytest.mark.parametrize("file", sorted(ROOT.glob("recipes/*.yaml")), ids=lambda f: f.stem)
 def test_shipped_recipes_are_valid(file):
     assert Recipe.read(file).name == file.stem
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [({"batch": 6}, "'a': a batch of 6 cannot be shared by 4"), ({"batch": 12, "own_latents": 24}, "even batch, not 3")],
+)
+def test_batches_that_processes_cannot_share(changes, message):
+    stage = {"name": "a", "objective": "joint", "trains": ["backbone"], "steps": 1, "losses": {}}
+    assert share_of(Stage(**stage, batch=8), 4) == 2
+    with pytest.raises(ValueError, match=message):
+        share_of(Stage(**stage, **changes), 4)
