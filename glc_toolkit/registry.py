@@ -137,7 +137,8 @@ def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
     if name not in found:
         raise ValueError(f"no {kind} named {name!r}; there are: {', '.join(sorted(found))}")
     factory = found[name][0]
-    taken = inspect.signature(factory).parameters
+    bare = factory.__init__.__qualname__ == "Module.__init__"  # of PyTorch: claims to take anything, and takes nothing
+    taken = {} if bare else inspect.signature(factory).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         defaults = {key: value for key, value in defaults.items() if key in taken}
     try:

@@ -167,7 +167,7 @@ def test_a_context_without_weights(plugin):
         def forward(self, l_hat, adaptor):
             return l_hat
 
-    plugin("baseline", glc_temporals=lambda: {"before": lambda: Before()})
+    plugin("baseline", glc_temporals=lambda: {"before": Before})
     video_round_trip({**tiny.VIDEO, "temporal": {"name": "before"}})
 
 

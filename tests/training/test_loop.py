@@ -384,7 +384,10 @@ def test_shipped_recipes_are_valid(file):
 
 @pytest.mark.parametrize(
     "changes, message",
-    [({"batch": 6}, "'a': a batch of 6 cannot be shared by 4"), ({"batch": 12, "own_latents": 24}, "even batch, not 3")],
+    [
+        ({"batch": 6}, "'a': a batch of 6 cannot be shared by 4"),
+        ({"batch": 12, "own_latents": 24}, "even batch, not 3"),
+    ],
 )
 def test_batches_that_processes_cannot_share(changes, message):
     stage = {"name": "a", "objective": "joint", "trains": ["backbone"], "steps": 1, "losses": {}}
