@@ -137,8 +137,7 @@ def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
     if name not in found:
         raise ValueError(f"no {kind} named {name!r}; there are: {', '.join(sorted(found))}")
     factory = found[name][0]
-    bare = factory.__init__.__qualname__ == "Module.__init__"  # of PyTorch: claims to take anything, and takes nothing
-    taken = {} if bare else inspect.signature(factory).parameters
+    taken = parameters(factory)
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         defaults = {key: value for key, value in defaults.items() if key in taken}
     try:
@@ -150,6 +149,15 @@ def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
     if kind in PROMISES:
         check(component, PROMISES[kind], f"{kind} {name!r}")
     return component
+
+
+def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a factory takes. The constructor of PyTorch's ``Module`` claims to take anything, and takes nothing."""
+    if inspect.isclass(factory):
+        owner = next(c for c in inspect.getmro(factory) if "__init__" in vars(c))
+        if owner.__module__ == "torch.nn.modules.module":
+            return {}
+    return dict(inspect.signature(factory).parameters)
 
 
 def check(component: object, promises: type, name: str) -> None:
