@@ -237,7 +237,7 @@ class Worker:
             for member in old:
                 content = old.extractfile(member) if member.isfile() else None
                 data = content.read() if content else b""
-                wanted = PurePosixPath(member.name).suffix.lower() in self.suffixes and not hidden(member.name)
+                wanted = PurePosixPath(member.name).suffix.lower() in self.suffixes and not io.hidden(member.name)
                 if content and wanted:
                     row = {"source": name, "member": member.name}
                     try:
@@ -378,18 +378,13 @@ def find(job: Job) -> list[str]:
         paths = [path for path in paths if not path.startswith(target.path(""))]
     names = [path[len(source.path("")) :] for path in sorted(paths)]
     kinds = suffixes(job.task) | {TAR}
-    names = [name for name in names if PurePosixPath(name).suffix.lower() in kinds and not hidden(name)]
+    names = [name for name in names if PurePosixPath(name).suffix.lower() in kinds and not io.hidden(name)]
     if not names:
         raise ValueError(f"no {'GLC files' if job.task == 'decode' else 'pictures'} or tar shards at {job.source}")
     sources = {source.path(name) for name in names}
     if job.task != "eval" and (both := {target.path(renamed(job.task, name)) for name in names} & sources):
         raise ValueError(f"{min(both)} is a file to read; give another folder to write to")
     return names
-
-
-def hidden(name: str) -> bool:
-    """What systems and writers that were cut off leave beside pictures, with their suffix."""
-    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def is_shard(name: str) -> bool:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from uuid import uuid4
 
 import numpy as np
@@ -96,6 +96,11 @@ def suffixes(formats: Container[str]) -> set[str]:
     """Suffixes of the picture formats among ``formats``, which is ``Image.OPEN`` or ``Image.SAVE``."""
     known = Image.registered_extensions()  # fills both
     return {suffix for suffix, name in known.items() if name in formats and name not in NO_PICTURES}
+
+
+def hidden(name: str | PurePath) -> bool:
+    """What systems, and writers that were cut off, leave beside pictures with their suffix; ``name`` is relative."""
+    return any(part.startswith(".") for part in PurePath(name).parts)
 
 
 def save(image: Image.Image, path: str | os.PathLike) -> None:

@@ -74,8 +74,7 @@ def find(folder: Path) -> list[Path]:
         return [folder]
     suffixes = io.suffixes(Image.OPEN)
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-    # systems leave hidden files beside pictures, with their suffix
-    found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    found = [p for p in found if not io.hidden(p.relative_to(folder))]
     if not found:
         raise io.PictureError(f"no pictures in {folder}")
     return found

@@ -278,6 +278,8 @@ class GLCVideo(GLCModel):
         self.reconstruct(self.decode_payload(b"", 0, (1, 1), reference), (1, 1))
 
     def set_precision(self, precision: str) -> "GLCVideo":
+        if precision == self.precision:
+            return self
         image_fingerprint = self.image.fingerprint()  # before the backbone that both share is rounded
         super().set_precision(precision)
         self.image.set_precision(precision)
