@@ -15,7 +15,7 @@ from glc_toolkit import bitstream, io, videostream, zoo
 from glc_toolkit.bitstream import Bytes
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
-from glc_toolkit.refine import refine
+from glc_toolkit.refine import Found, refine
 from glc_toolkit.types import BitstreamError
 
 DEFAULT_MODEL = "glc-image-0.03"
@@ -43,7 +43,7 @@ def encode(
         quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
         target_bpp: instead of ``quality``: the best quality whose file has at most so many bits a pixel.
         max_bytes: likewise, in bytes of the whole file.
-        effort: steps of :func:`glc_toolkit.refine.refine`, for a better picture of about the same size; 30 to 100 are
+        effort: steps of :func:`glc_toolkit.refine.refine`, for a better picture of about the same size; 10 to 30 are
             useful, and each takes longer than a whole encoding without.
         max_pixels: refuse pictures that have more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
         precision: of a model given by name, see :meth:`GLCImage.set_precision`.
@@ -147,7 +147,7 @@ def encode_video(
         intra_period: frames from one that can be decoded by itself to the next; ``None`` is the model's.
         colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.
         max_pixels, precision: as in :func:`encode`, the limit for a frame.
-        effort: as in :func:`encode`, for each intra frame; those after it keep what it was worth for a while.
+        effort: as in :func:`encode`, for each intra frame; those after it keep what that was worth where nothing moves.
     """
     codec = _loaded(model, GLCVideo, precision)
     code = codec.quality_code(quality)
@@ -159,8 +159,7 @@ def encode_video(
     fps = Fraction(fps).limit_denominator(1001)
     if fps <= 0:
         raise ValueError(f"fps has to be positive, not {fps}")
-    header = reference = None
-    offset: torch.Tensor | float = 0.0  # found for an intra frame: what stands still needs it, too
+    header = reference = found = None
     count = 0
     for count, frame in enumerate(frames, 1):
         x = io.to_tensor(frame, max_pixels, codec.downsampling_factor).to(_device(codec))
@@ -178,8 +177,8 @@ def encode_video(
         l = codec.frame_analysis(x, reference)
         if effort and intra:
             level = codec.image_quality(codec.quality_of(code))
-            offset = refine(codec.image, x, level, effort) - l
-        reference, payload = codec.encode_payload(l + offset, code, reference)
+            found = Found(l, refine(codec.image, x, level, effort) - l)
+        reference, payload = codec.encode_payload(found.added_to(l) if found else l, code, reference)
         yield videostream.record(count - 1, payload, intra)
     if header is None:
         raise io.PictureError("a video has at least one frame")

@@ -119,7 +119,7 @@ def cli():
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Steps of descent for a better picture in as many bytes: 30 to 100, a few seconds each a megapixel. "
+    help="Steps of descent for a better picture in as many bytes: 10 to 30, a few seconds each a megapixel. "
     "In a video, those of an intra frame.",
 )
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")

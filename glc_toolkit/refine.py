@@ -7,6 +7,7 @@ element, and decoding costs what it did.
 
 import copy
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,16 @@ from glc_toolkit.models import GLCImage
 from glc_toolkit.models.base import has_bf16
 from glc_toolkit.models.tiles import spans
 
-LEARNING_RATE = 0.12  # of Adam, in standard deviations of the latent
+LEARNING_RATE = 0.2  # of Adam, in standard deviations of the latent
+BETAS = (0.8, 0.9)  # forgets soon, and with Nesterov's momentum: steps are few, and each has to count
 SIDE, OVERLAP = 64, 8  # of the windows that distortion is measured in, in latents: what keeps memory within bounds
-DISTS_SIDE = 16  # VGG16 costs more than all else: each step looks at another part of each window
-CENTRES = (0.7548777, 0.5698403)  # from one part to the next, so that all of a window has its turn (Roberts, 2018: R2)
+DISTS_SIDE, DISTS_SHARE = 16, 1 / 3  # VGG16 costs more than all else: each step looks at other parts, a third in all
+MOVED = 1.0  # change of a latent, in variances, that leaves a third of what was found for it
+CENTRES = (0.7548777, 0.5698403)  # from one part to the next, so that all of a picture has its turn (Roberts, 2018: R2)
 
 
 class Distortion(nn.Module):
-    """3 L1 + 2 LPIPS-Alex + 3 DISTS + 20 grid; DISTS on a part of the picture."""
+    """3 L1 + 2 LPIPS-Alex + 3 DISTS + 20 grid; DISTS on parts of the picture."""
 
     def __init__(self, network: GLCImage, x: Tensor):
         super().__init__()
@@ -40,7 +43,6 @@ class Distortion(nn.Module):
     def forward(self, l_hat: Tensor) -> Tensor:
         """-> the gradient, with respect to ``l_hat``, of the distortion of the picture that it gives."""
         l_hat = l_hat.detach().requires_grad_()
-        self.turn += 1
         height, width = l_hat.shape[-2:]
         for top, bottom in spans(height, SIDE, OVERLAP):
             for left, right in spans(width, SIDE, OVERLAP):
@@ -53,12 +55,19 @@ class Distortion(nn.Module):
         return l_hat.grad
 
     def of_window(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        top, left = (self.place(side // self.cell, step) for side, step in zip(x.shape[-2:], CENTRES, strict=True))
-        part, part_hat = (self.cut(t, top, top + DISTS_SIDE, left, left + DISTS_SIDE) for t in (x, x_hat))
-        loss = 3 * (x_hat - x).abs().mean() + 2 * self.lpips(x_hat, x).mean() + 3 * self.dists(part_hat, part).mean()
+        height, width = (side // self.cell for side in x.shape[-2:])
+        count = max(1, round(DISTS_SHARE * height * width / DISTS_SIDE**2))
+        dists = sum(self.dists_of_part(x_hat, x, height, width) for _ in range(count)) / count
+        loss = 3 * (x_hat - x).abs().mean() + 2 * self.lpips(x_hat, x).mean() + 3 * dists
         if min(x.shape[-2:]) > self.cell:  # there is something that can repeat
             loss = loss + 20 * self.grid(x_hat, x).mean()
         return loss
+
+    def dists_of_part(self, x_hat: Tensor, x: Tensor, height: int, width: int) -> Tensor:
+        self.turn += 1
+        top, left = (self.place(side, step) for side, step in zip((height, width), CENTRES, strict=True))
+        part_hat, part = (self.cut(t, top, top + DISTS_SIDE, left, left + DISTS_SIDE) for t in (x_hat, x))
+        return self.dists(part_hat, part).mean()
 
     def place(self, length: int, step: float) -> int:
         """Where the part of this turn begins: its centre may lie anywhere, or edges would have fewer turns."""
@@ -91,7 +100,7 @@ def refine(
     distortion = Distortion(network, x)
     l = model.analysis(x).float().requires_grad_()
     rate_of_step = LEARNING_RATE * float(l.detach().std())
-    optimizer = torch.optim.Adam([l], betas=(0.9, 0.99))
+    optimizer = torch.optim.NAdam([l], betas=BETAS)
     budget, lmbda = 0.0, 16.0
     for step in range(steps):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=has_bf16(x.device)):
@@ -105,12 +114,24 @@ def refine(
         optimizer.zero_grad()
         (lmbda * rate + (l_hat * slope).sum()).backward()
         for group in optimizer.param_groups:
-            group["lr"] = rate_of_step * (1 - step / steps) * min(1, (step + 1) / 5)
+            group["lr"] = rate_of_step * (1 - step / steps) ** 0.7
         optimizer.step()
         budget = budget or rate.item()
         lmbda *= 1 + 0.5 * max(-0.3, min(rate.item() / budget - 1, 0.3))
         progress((step + 1) / steps)
     return l.detach()
+
+
+class Found(NamedTuple):
+    """What a descent came to for an intra frame. The frames after it need it, too, or they would have to undo it."""
+
+    l: Tensor  #: what the encoder gave for the intra frame
+    offset: Tensor  #: from there to what was found
+
+    def added_to(self, l: Tensor) -> Tensor:
+        """The latent of this or a later frame with the offset, where that still has the same to show."""
+        change = (l - self.l).square().mean(1, keepdim=True) / self.l.var(correction=0).clamp(min=1e-12)
+        return l + self.offset * torch.exp(-change / MOVED)
 
 
 def differentiable(model: GLCImage) -> GLCImage:

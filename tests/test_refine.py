@@ -4,7 +4,7 @@ import torch
 import glc_toolkit as glc
 from glc_toolkit import api, io, zoo
 from glc_toolkit.components.metrics.lpips import lpips_alex
-from glc_toolkit.refine import Distortion, differentiable, refine
+from glc_toolkit.refine import Distortion, Found, differentiable, refine
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,18 @@ def test_effort_on_an_intra_frame_lasts(crop):
     assert after < 0.97 * before
     with pytest.raises(ValueError, match="effort has to be a number of steps, not -1"):
         next(glc.encode_video(frames, model=model, effort=-1))
+
+
+def test_what_was_found_goes_where_nothing_moves():
+    l, offset = torch.randn(1, 4, 6, 8), torch.randn(1, 4, 6, 8)
+    found = Found(l, offset)
+    assert torch.equal(found.added_to(l), l + offset)
+    moved = torch.cat([l[..., :4], torch.randn(1, 4, 6, 4) + 4], 3)
+    later = found.added_to(moved)
+    assert torch.equal(later[..., :4], (l + offset)[..., :4])
+    assert torch.allclose(later[..., 4:], moved[..., 4:], atol=1e-3)
+    flat = torch.zeros(1, 4, 1, 1)
+    assert torch.isfinite(Found(flat, flat + 1).added_to(flat)).all()
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
