@@ -137,8 +137,8 @@ class Found(NamedTuple):
 def differentiable(model: GLCImage) -> GLCImage:
     """A copy in float32 whose symbols pass gradients on; its hyper module and backbone stay as in use."""
     network = copy.deepcopy(model).requires_grad_(False)
+    network.training = True  # or it would go back to fixed point
     to_floating_point(network)
-    network.training = True
     for part in (network.transform, network.context, network.entropy_model):
         part.train()
     return network

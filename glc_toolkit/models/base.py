@@ -265,6 +265,22 @@ class GLCModel(CompressionModel):
             (to_floating_point if mode else to_fixed_point)(module)
         return self
 
+    def _apply(self, fn: Callable, recurse: bool = True) -> "GLCModel":
+        """What ``to``, ``float``, ``half`` and the like do. Symbols come from fixed point, which no cast may leave."""
+
+        def keeps(dtype: torch.dtype) -> bool:
+            return fn(torch.zeros(1, dtype=dtype)).dtype == dtype
+
+        if self.training:
+            return super()._apply(fn, recurse)
+        if not keeps(torch.float32) or (self.precision != "float32" and not keeps(torch.bfloat16)):
+            raise ValueError(
+                "a model for coding keeps its precision, which zoo.load(..., precision=) and "
+                "set_precision choose; call train() before a cast"
+            )
+        super()._apply(fn, recurse)
+        return self if keeps(torch.float64) else self.eval()
+
     def update(self, scale_table: Tensor | None = None, force: bool = False, update_quantiles: bool = False) -> bool:
         """Fill the coding tables of every entropy model after training; True if any was filled."""
         force = force or getattr(self.hyper, "trained", False)

@@ -4,7 +4,7 @@ import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from glc_toolkit import clips, io
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
 
 
-def is_picture(path: Path) -> bool:
-    """By its name; systems leave hidden files beside pictures, with their suffix."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def is_picture(name: PurePath) -> bool:
+    """By its name, relative to its folder or tar file."""
+    return name.suffix.lower() in SUFFIXES and not io.hidden(name)
 
 
 def find_pictures(sources: list[str]) -> list[tuple[str, bytes | Path]]:
@@ -28,11 +28,12 @@ def find_pictures(sources: list[str]) -> list[tuple[str, bytes | Path]]:
     found: list[tuple[str, bytes | Path]] = []
     for source in map(Path, sources):
         if source.is_dir():
-            found += [(p.relative_to(source).as_posix(), p) for p in source.rglob("*") if is_picture(p)]
+            names = ((p.relative_to(source), p) for p in source.rglob("*"))
+            found += [(name.as_posix(), p) for name, p in names if is_picture(name)]
         elif source.is_file():
             try:
                 with tarfile.open(source) as tar:
-                    members = [m for m in tar if m.isfile() and is_picture(Path(m.name))]
+                    members = [m for m in tar if m.isfile() and is_picture(PurePath(m.name))]
                     found += [(m.name, tar.extractfile(m).read()) for m in members]  # pyright: ignore[reportOptionalMemberAccess]
             except (tarfile.TarError, EOFError) as error:
                 raise ValueError(f"training data {source} is no whole tar file: {error}") from error

@@ -53,6 +53,20 @@ def test_pictures_coded_in_it_lose_less_than_a_twentieth_of_a_decibel_in_the_mea
     assert rounded > plain - 0.05
 
 
+def test_casts_do_not_leave_fixed_point(model, half, crop):
+    """A model taken to float32 would read other symbols now and then, and nothing would say so."""
+    cast = zoo.load("glc-image-0.03").float().to("cpu", torch.float32)
+    assert {p.dtype for p in cast.context.parameters()} == {torch.float64}
+    assert cast.fingerprint() == model.fingerprint()
+    assert api.encode(crop, model=cast) == api.encode(crop, model=model)
+    for refused in (cast.half, cast.double, cast.bfloat16, half.float):
+        with pytest.raises(ValueError, match="keeps its precision"):
+            refused()
+    assert half.to("cpu", memory_format=torch.channels_last) is half
+    assert cast.train().float() is cast
+    assert {p.dtype for p in cast.parameters()} == {torch.float32}
+
+
 def test_a_rounded_model_keeps_its_name_and_refuses_what_would_lose_it(model, half, tmp_path):
     assert half.fingerprint() == model.fingerprint()
     for refused in (half.train, half.state_dict, lambda: half.set_precision("float32")):
