@@ -146,7 +146,8 @@ def encode_video(
         quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
         intra_period: frames from one that can be decoded by itself to the next; ``None`` is the model's.
         colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.
-        max_pixels, precision: as in :func:`encode`, the limit for a frame.
+        max_pixels: as in :func:`encode`, for a frame.
+        precision: as in :func:`encode`.
         effort: as in :func:`encode`, for each intra frame; those after it keep what that was worth where nothing moves.
     """
     codec = _loaded(model, GLCVideo, precision)
@@ -206,7 +207,8 @@ def decode_video(
         start: number of the first frame to give; decoding begins at the intra frame before it.
         frames: how many to give at most; ``None`` is all.
         strict: raise :class:`BitstreamError` at the first damage.
-        max_pixels, precision: as in :func:`decode`.
+        max_pixels: as in :func:`decode`.
+        precision: as in :func:`decode`.
         report: called with each :class:`~glc_toolkit.videostream.Damage`; ``None`` warns.
     """
     data = bitstream.of(data)

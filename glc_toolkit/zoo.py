@@ -215,7 +215,11 @@ def register_with_compressai() -> None:
 
 
 def push(
-    model: GLCModel | str | os.PathLike, repository: str, private: bool | None = None, exact: bool = False, **metadata
+    model: GLCModel | str | os.PathLike,
+    repository: str,
+    private: bool | None = None,
+    exact: bool = False,
+    **metadata: object,
 ) -> str:
     """Upload a model to the Hugging Face hub.
 

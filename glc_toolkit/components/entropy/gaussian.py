@@ -18,7 +18,8 @@ class GaussianTable(TableCoding, EntropyModel):
     leaves out what is below it unless told otherwise, and so estimates the very bits that are written.
 
     Args:
-        scale_min, scale_max: ends of the table, in units of the quantization step.
+        scale_min: low end of the table, in units of the quantization step.
+        scale_max: its high end.
         scale_levels: its length, spaced evenly in the logarithm.
         max_symbol: residuals are clamped to +- this.
         skip: False codes every element, one below the table with its first row: for weights that were trained without
