@@ -22,7 +22,7 @@ from glc_toolkit.evaluation.curves import plot
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results" / "glc-video-0.01.json"
 MODEL, STILL, EFFORT = "glc-video-0.01", "its image model", 32
-EFFORT_LEVELS = (1.0, 2.0)
+SEARCHED, EFFORT_LEVELS = f"{MODEL}-effort{EFFORT}", (1.0, 2.0)
 FRAMES, EVERY = 96, 8
 SHOWN = ("bpp", "psnr", "lpips-alex", "dists", "flicker")
 
@@ -71,14 +71,14 @@ def main(folder: str, *names: str) -> None:
         if MODEL not in known:
             rows += video.compare(path, model, levels, FRAMES, EVERY, done=print)
             rows += stills(path, model.image)
-        if f"{MODEL}-effort{EFFORT}" not in known:
+        if SEARCHED not in known:
             rows += video.compare(path, model, EFFORT_LEVELS, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     curves = means(rows)
     plot(curves, DOCS / "images" / "video.png", SHOWN[1:])
     print(line("codec", "level", *SHOWN), line(*["---"] * (len(SHOWN) + 2)), sep="\n")
     for curve in curves:
-        levels = EFFORT_LEVELS if curve["name"].endswith(f"-effort{EFFORT}") else range(len(curve["results"]["bpp"]))
+        levels = EFFORT_LEVELS if curve["name"] == SEARCHED else range(len(curve["results"]["bpp"]))
         for i, level in enumerate(levels):
             print(line(curve["name"], level, *(curve["results"].get(key, [None] * 9)[i] for key in SHOWN)))
     print(line("clip", "codec", "setting", *SHOWN), line(*["---"] * (len(SHOWN) + 3)), sep="\n")

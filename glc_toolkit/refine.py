@@ -55,17 +55,16 @@ class Distortion(nn.Module):
         return l_hat.grad
 
     def of_window(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        height, width = (side // self.cell for side in x.shape[-2:])
-        count = max(1, round(DISTS_SHARE * height * width / DISTS_SIDE**2))
-        dists = sum(self.dists_of_part(x_hat, x, height, width) for _ in range(count)) / count
+        count = max(1, round(DISTS_SHARE * x[0, 0].numel() / (DISTS_SIDE * self.cell) ** 2))
+        dists = sum(self.dists_of_part(x_hat, x) for _ in range(count)) / count
         loss = 3 * (x_hat - x).abs().mean() + 2 * self.lpips(x_hat, x).mean() + 3 * dists
         if min(x.shape[-2:]) > self.cell:  # there is something that can repeat
             loss = loss + 20 * self.grid(x_hat, x).mean()
         return loss
 
-    def dists_of_part(self, x_hat: Tensor, x: Tensor, height: int, width: int) -> Tensor:
+    def dists_of_part(self, x_hat: Tensor, x: Tensor) -> Tensor:
         self.turn += 1
-        top, left = (self.place(side, step) for side, step in zip((height, width), CENTRES, strict=True))
+        top, left = (self.place(side // self.cell, step) for side, step in zip(x.shape[-2:], CENTRES, strict=True))
         part_hat, part = (self.cut(t, top, top + DISTS_SIDE, left, left + DISTS_SIDE) for t in (x_hat, x))
         return self.dists(part_hat, part).mean()
 
