@@ -1,6 +1,7 @@
 """Pictures in and out: anything Pillow reads, arrays and tensors -> x (1, 3, H, W) in [0, 1], and back."""
 
 import os
+import warnings
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -53,8 +54,9 @@ def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1
     """A picture as ``x`` (1, 3, H, W) float32 in [0, 1].
 
     Takes a Pillow image or a path (EXIF orientation applied, alpha over white, grey, palette, CMYK, 16 bits and colours
-    of an ICC profile converted to sRGB), an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16 or float in
-    [0, 1], or a tensor (3, H, W) or (1, 3, H, W), uint8 or float in [0, 1].
+    of an ICC profile converted to sRGB; of an animation the first frame, with a warning), an array (H, W), (H, W, 1),
+    (H, W, 3) or (H, W, 4), uint8, uint16 or float in [0, 1], or a tensor (3, H, W) or (1, 3, H, W), uint8 or float in
+    [0, 1].
 
     Raises :class:`PictureError` for anything else, and before a pixel is decoded for what is :func:`too_large`.
     Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds besides.
@@ -75,6 +77,9 @@ def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1
         if isinstance(picture, Image.Image):
             return _from_pillow(picture, check)
         with Image.open(picture) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # whose others are a camera's previews and depth maps
+                warnings.warn(f"{picture} has {frames} frames, of which only the first is taken", stacklevel=2)
             return _from_pillow(image, check)
     except FileNotFoundError as error:
         raise PictureError(f"there is no file {picture}") from error

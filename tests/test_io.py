@@ -117,6 +117,15 @@ def test_colours_are_meant_as_the_profile_of_a_picture_says(noise, tmp_path):
     assert torch.equal(io.to_tensor(tmp_path / "grey.png"), io.to_tensor(grey))
 
 
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
+def test_of_several_frames_the_first_is_taken_and_that_is_said(tmp_path, suffix):
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / f"two.{suffix}", save_all=True, append_images=[second])
+    with pytest.warns(UserWarning, match=f"two.{suffix} has 2 frames, of which only the first"):
+        x = io.to_tensor(tmp_path / f"two.{suffix}")
+    assert x[0, 0].min() > 0.9 and x[0, 2].max() < 0.1
+
+
 def test_eight_bits_come_back(noise):
     assert np.array_equal(np.asarray(io.to_pillow(io.to_tensor(noise))), noise)
 
