@@ -140,14 +140,14 @@ class FixedConv(nn.Conv2d):
 
     def depthwise(self, x: Tensor) -> Tensor:
         """Shifted products; PyTorch's own takes float64 one channel at a time."""
-        height, width = x.shape[-2:]
         side = self.kernel_size[0]
-        out = torch.zeros_like(x).add_(self.bias[:, None, None])
-        x = F.pad(x, (side // 2,) * 4)
-        weight = self.weight.permute(2, 3, 1, 0).contiguous()[..., None, None]  # (rows, columns, 1, C, 1, 1)
-        for i in range(side):
-            for j in range(side):
-                out.addcmul_(weight[i, j], x[..., i : i + height, j : j + width])
+        height, width = x.shape[-2:]
+        shifted = F.pad(x, (side // 2,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, side, side, H, W)
+        parts = [part for row in shifted.unbind(2) for part in row.unbind(2)]
+        taps = self.weight.permute(2, 3, 0, 1).reshape(-1, self.out_channels, 1, 1)
+        out = torch.addcmul(self.bias[:, None, None], taps[0], parts[0])
+        for tap, part in zip(taps[1:], parts[1:], strict=True):
+            out.addcmul_(tap, part)
         return out
 
     def dense(self, x: Tensor) -> Tensor:
