@@ -1,7 +1,7 @@
-"""Start from the weights of a zoo model: of the same config, but for slots that begin anew, or of a shallower one.
+"""Start from the weights of a zoo model: of the same config, but for slots that begin anew, or of another depth.
 
 New residual blocks begin as nothing and a residual head as the plain one, so that the first step sees what the
-shallower model draws (as in Net2Net, Chen et al., ICLR 2016).
+shallower model draws (as in Net2Net, Chen et al., ICLR 2016). Of a deeper model the last blocks of a level are left out.
 """
 
 from typing import Any, cast
@@ -36,37 +36,44 @@ def begun(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
 
 
 def grown(model: nn.Module, start: nn.Module) -> dict[str, Tensor]:
-    """A state dict for ``model`` from that of ``start``, whose sequences of layers may have fewer residual blocks, and
-    whose generator may have a plain head.
+    """A state dict for ``model`` from that of ``start``, whose sequences of layers may have fewer or more residual
+    blocks, and whose generator may have a plain head.
 
     Raises ``ValueError`` if a sequence differs in anything else; ``load_state_dict`` will say what differs elsewhere.
     """
     state = start.state_dict()
     inside = dict(start.named_modules())
     for name, layers in model.named_modules():
-        shallow = inside.get(name)
-        if isinstance(layers, nn.Sequential) and isinstance(shallow, nn.Sequential) and len(layers) != len(shallow):
+        given = inside.get(name)
+        if isinstance(layers, nn.Sequential) and isinstance(given, nn.Sequential) and len(layers) != len(given):
             old = {key: state.pop(key) for key in list(state) if key.startswith(f"{name}.")}
-            plain = name.endswith(".head") and isinstance(inside[name.removesuffix(".head")], Generator)
-            state |= headed(name, layers, shallow) if plain else deepened(name, layers, shallow, old)
+            plain = isinstance(inside[name.rpartition(".")[0]], Generator) and len(given) == 2  # a convolution, pixels
+            state |= headed(name, layers, given) if plain else of_depth(name, layers, given, old)
     return state
 
 
-def deepened(name: str, layers: nn.Sequential, shallow: nn.Sequential, old: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``old``, the state of ``shallow``, by the places that its layers have among ``layers``."""
+def of_depth(name: str, layers: nn.Sequential, given: nn.Sequential, old: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``old``, the state of ``given``, by the places that its layers have among ``layers``."""
     state, done = {}, 0
     for i, layer in enumerate(layers):
-        if done < len(shallow) and kind(layer) == kind(shallow[done]):
+        while done < len(given) and kind(layer) != kind(given[done]) and spare(given[done]) and not spare(layer):
+            done += 1
+        if done < len(given) and kind(layer) == kind(given[done]):
             head = f"{name}.{done}."
             state |= {f"{name}.{i}.{key[len(head) :]}": value for key, value in old.items() if key.startswith(head)}
             done += 1
-        elif isinstance(layer, ResBlock) and isinstance(layer.conv_out, nn.Identity):
-            state |= {f"{name}.{i}.{key}": value for key, value in nothing(layer).items()}
+        elif spare(layer):
+            state |= {f"{name}.{i}.{key}": value for key, value in nothing(cast(ResBlock, layer)).items()}
         else:
             break
-    if len(state) < len(layers.state_dict()) or done < len(shallow):
-        raise ValueError(f"{name} is not that of the model to start from with residual blocks added")
+    if len(state) < len(layers.state_dict()) or not all(map(spare, given[done:])):
+        raise ValueError(f"{name} is not that of the model to start from with residual blocks added or left out")
     return state
+
+
+def spare(layer: nn.Module) -> bool:
+    """Whether a sequence can do without ``layer``, or have it added."""
+    return isinstance(layer, ResBlock) and isinstance(layer.conv_out, nn.Identity)
 
 
 def headed(name: str, layers: nn.Sequential, plain: nn.Sequential) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
+from glc_toolkit.components.backbones.vqgan import ResBlock
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.training.grow import begun, grown
@@ -52,23 +54,25 @@ def test_the_same_depth_gives_the_same_weights(tiny_model):
     assert all(torch.equal(value, state[key]) for key, value in tiny_model.state_dict().items())
 
 
-def test_a_shallower_or_wider_model_is_refused():
-    start = with_backbone(encoder_blocks=2)
-    for model in (with_backbone(encoder_blocks=1), with_backbone(encoder_blocks=3, channels=32)):
-        with pytest.raises(ValueError, match=r"encoder\.blocks is not that of the model to start from"):
-            grown(model, start)
+def test_a_shallower_model_lacks_the_last_blocks_of_a_level():
+    deep = with_backbone(norm="none", patch=4, head=16, channels=32, decoder_blocks=[3, 3, 3])
+    shallow = with_backbone(norm="none", patch=4, head=16, head_blocks=1, channels=32, decoder_blocks=[2, 3, 3])
+    shallow.load_state_dict(grown(shallow, deep))
+    generator = deep.backbone.generator
+    blocks = [i for i, layer in enumerate(generator.blocks) if isinstance(layer, ResBlock)]
+    generator.blocks[blocks[-1]] = nn.Identity()
+    generator.head[3] = nn.Identity()
+    l = torch.randn(1, 16, 4, 4)
+    assert torch.equal(shallow.backbone.synthesis(l), deep.backbone.synthesis(l))
 
 
-def test_a_slot_begins_anew(tiny_folder, tiny_model):
-    torch.manual_seed(1)
-    model = GLCImage(tiny.model_config(hyper={"name": "factorized"}))
-    with pytest.raises(ValueError, match=r"hyper\..*: not as in .*, which the recipe starts from; .* under anew"):
-        begun(model, str(tiny_folder), [])
-    with pytest.raises(ValueError, match="anew names head; the slots are backbone, "):
-        begun(model, str(tiny_folder), ["head"])
-    state = begun(model, str(tiny_folder), ["hyper"])
-    begins = {name: value.clone() for name, value in model.hyper.state_dict().items()}
-    model.load_state_dict(state)
-    for name, value in model.named_parameters():
-        slot, _, rest = name.partition(".")
-        assert torch.equal(value, begins[rest] if slot == "hyper" else tiny_model.state_dict()[name].float()), name
+def test_a_block_that_changes_the_width_cannot_be_left_out():
+    start = with_backbone(multipliers=[1, 1, 2], decoder_blocks=[1, 1, 1])
+    model = with_backbone(multipliers=[1, 1, 2], decoder_blocks=[1, 0, 1])
+    with pytest.raises(ValueError, match=r"generator\.blocks is not that of the model to start from"):
+        grown(model, start)
+
+
+def test_a_wider_model_is_refused():
+    with pytest.raises(ValueError, match=r"encoder\.blocks is not that of the model to start from"):
+        grown(with_backbone(encoder_blocks=3, channels=32), with_backbone(encoder_blocks=2))

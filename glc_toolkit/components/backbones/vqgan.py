@@ -101,14 +101,20 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour, then 3x3."""
+    """Nearest neighbour, then 3x3, as one transposed 4x4: the nine taps of a pixel fall on four positions of ``x``, and
+    those that share one are added beforehand. That is 4/9 of the products."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        shared = torch.tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # taps of 3 in each of 4
+        self.register_buffer("shared", torch.kron(shared, shared), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        outputs, inputs, _, _ = self.conv.weight.shape
+        taps = self.shared.to(self.conv.weight.dtype) @ self.conv.weight.permute(2, 3, 0, 1).reshape(9, -1)
+        weight = taps.view(4, 4, outputs, inputs).permute(3, 2, 0, 1)
+        return F.conv_transpose2d(x, weight, self.conv.bias, stride=2, padding=1)
 
 
 class Encoder(nn.Module):
@@ -146,14 +152,13 @@ def plain_head(width: int, patch: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.PixelShuffle(patch))
 
 
-def residual_head(width: int, narrow: int, patch: int, norm: str) -> nn.Sequential:
-    """The same with two residual blocks at twice the grid, which see across patches: one convolution alone leaves a
-    grid of its period in dark texture."""
+def residual_head(width: int, narrow: int, blocks: int, patch: int, norm: str) -> nn.Sequential:
+    """The same with a second convolution, and residual blocks before it, at twice the grid, which see across patches:
+    one convolution alone leaves a grid of its period in dark texture."""
     return nn.Sequential(
         nn.Conv2d(width, 4 * narrow, 3, padding=1),
         nn.PixelShuffle(2),
-        ResBlock(narrow, narrow, norm),
-        ResBlock(narrow, narrow, norm),
+        *(ResBlock(narrow, narrow, norm) for _ in range(blocks)),
         nn.Conv2d(narrow, 3 * (patch // 2) ** 2, 3, padding=1),
         nn.PixelShuffle(patch // 2),
     )
@@ -162,7 +167,7 @@ def residual_head(width: int, narrow: int, patch: int, norm: str) -> nn.Sequenti
 class Generator(nn.Module):
     """Latent -> image, about [-1, 1]."""
 
-    def __init__(self, patch, widths, blocks, attention, latent_channels, norm, head):
+    def __init__(self, patch, widths, blocks, attention, latent_channels, norm, head, head_blocks):
         super().__init__()
         width = widths[-1]
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
@@ -179,7 +184,7 @@ class Generator(nn.Module):
                 layers.append(Upsample(width))
         layers += [normalization(norm, width), nn.SiLU()]
         self.blocks = nn.Sequential(*layers)
-        self.head = residual_head(width, head, patch, norm) if head else plain_head(width, patch)
+        self.head = residual_head(width, head, head_blocks, patch, norm) if head else plain_head(width, patch)
 
     def forward(self, l: Tensor) -> Tensor:
         return self.head(self.blocks(self.post_quant_conv(l)))
@@ -196,7 +201,8 @@ class VQGAN(nn.Module):
         latent_channels: width of ``l``.
         patch: pixels folded into channels before the first level.
         norm: ``"group"`` or ``"none"``.
-        head: width of two residual blocks at twice the finest grid before the pixels (needs ``patch`` > 1); 0 is none.
+        head: width of a last stretch at twice the finest grid before the pixels (needs ``patch`` > 1); 0 is none.
+        head_blocks: residual blocks in it.
         quantizer: the bottleneck of stage I, as a registry config.
     """
 
@@ -221,6 +227,7 @@ class VQGAN(nn.Module):
         patch: int = 1,
         norm: str = "group",
         head: int = 0,
+        head_blocks: int = 2,
         quantizer: dict | None = None,
     ):
         super().__init__()
@@ -231,7 +238,7 @@ class VQGAN(nn.Module):
         self.downsampling = patch * 2 ** (len(widths) - 1)
         deep_in, deep_out = (blocks_by_level(n, len(widths)) for n in (encoder_blocks, decoder_blocks))
         self.encoder = Encoder(patch, widths, deep_in, attention, latent_channels, norm)
-        self.generator = Generator(patch, widths, deep_out, attention, latent_channels, norm, head)
+        self.generator = Generator(patch, widths, deep_out, attention, latent_channels, norm, head, head_blocks)
         self.quantizer = registry.build(
             "quantizer", quantizer or {"name": "nearest", "args": {"codebook_size": 16384}}, channels=latent_channels
         )
