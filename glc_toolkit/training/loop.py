@@ -38,7 +38,7 @@ from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 from glc_toolkit.training.data import ClipCrops, Crops, decode_clip, find_clips, find_pictures, split
-from glc_toolkit.training.grow import begun
+from glc_toolkit.training.grow import begun, grown
 from glc_toolkit.training.own_latents import FIRST, OwnLatents
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import STATE, load_facts, load_state, save_state
@@ -144,15 +144,16 @@ class StageModule(nn.Module):
                 self.reference = Reference(intra["l_hat"], 0)
             latents = [model.analysis(frame) for frame in frames[1:]]
         outs = model.code_inters(latents, self.reference, quality)
+        l_hats = [self.reference.l_hat] * (first == 0) + [out["l_hat"] for out in outs]
         self.reference = Reference(outs[-1]["l_hat"].detach(), self.reference.age + len(outs))
         likelihoods = {key: torch.cat([out["likelihoods"][key] for out in outs]) for key in ("y", "z")}
         seen = {key: torch.cat([out[key] for out in outs]) for key in ("l", "l_hat", "indices")}
         seen |= {"likelihoods": likelihoods, "hyper_loss": sum(out["hyper_loss"] for out in outs) / len(outs)}
         # pixels cost most: those of one frame of each clip, all frames taking turns
-        drawn = [((self.step + i) % len(outs), i) for i in range(len(x))]
-        seen |= {"x": torch.stack([frames[k + 1][i] for k, i in drawn]), "quality": quality.repeat(len(outs))}
+        drawn = [((self.step + i) % len(l_hats), i) for i in range(len(x))]
+        seen |= {"x": torch.stack([frames[k - len(l_hats)][i] for k, i in drawn]), "quality": quality.repeat(len(outs))}
         if self.pixels:
-            seen["x_hat"] = model.backbone.synthesis(torch.stack([outs[k]["l_hat"][i] for k, i in drawn]))
+            seen["x_hat"] = model.backbone.synthesis(torch.stack([l_hats[k][i] for k, i in drawn]))
         if "code_prediction" in self.losses:
             with torch.no_grad():
                 seen["codes"] = model.backbone.quantize(seen["l"]).indices
@@ -239,9 +240,16 @@ def untrained(recipe: Recipe) -> GLCModel:
     if recipe.image is None:
         return models.build(recipe.model)
     image = zoo.load(recipe.image).train()
-    model = models.build({**recipe.model, "image": image.config})
-    cast(GLCVideo, model).image.load_state_dict(image.state_dict())
+    model = models.build({**recipe.model, "image": merged(image.config, recipe.model.get("image", {}))})
+    own = cast(GLCVideo, model).image
+    own.load_state_dict(grown(own, image))
     return model
+
+
+def merged(config: dict, changes: dict) -> dict:
+    """``config`` with what ``changes`` says otherwise, dicts within them likewise."""
+    parts = {key: merged(config.get(key, {}), value) if isinstance(value, dict) else value for key, value in changes.items()}
+    return {**config, **parts}
 
 
 def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:

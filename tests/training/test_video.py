@@ -115,10 +115,25 @@ def test_the_frames_of_a_chunk_take_turns_in_pixels(recipe):
     stage = Stage.model_validate({**recipe["stages"][1], "frames": 5, "chunk": 4})
     module = loop.StageModule(loop.untrained(Recipe.model_validate(recipe)), stage)
     x, quality = torch.rand(2, 5, 3, 64, 64), torch.zeros(2)
-    seen = [module(x, quality, 0, step)[0]["x"] for step in range(4)]
-    for i in range(2):
-        order = [next(k for k in range(5) if torch.equal(drawn[i], x[i, k])) for drawn in seen]
-        assert sorted(order) == [1, 2, 3, 4]
+
+    def order(first: int, steps: int) -> list[list[int]]:
+        seen = [module(x, quality, first, step)[0]["x"] for step in range(steps)]
+        return [[next(k for k in range(5) if torch.equal(drawn[i], x[i, k])) for drawn in seen] for i in range(2)]
+
+    assert [sorted(turns) for turns in order(0, 5)] == [[0, 1, 2, 3, 4]] * 2
+    assert [sorted(turns) for turns in order(4, 4)] == [[1, 2, 3, 4]] * 2  # the chunk before has had its last frame
+
+
+def test_the_generator_learns_with_the_p_frames_and_may_be_shallower(recipe, tmp_path):
+    recipe["model"]["image"] = {"backbone": {"args": {"decoder_blocks": [0, 1, 1]}}}
+    recipe["stages"][1]["trains"] = [*P_FRAMES, "image.backbone.generator"]
+    before = train(Recipe.model_validate({**recipe, "stages": []}), tmp_path / "out").state_dict()
+    model = train(Recipe.model_validate(recipe), tmp_path / "two")
+    moved = {k for k, v in model.state_dict().items() if k.startswith("image.") and not torch.equal(v, before[k])}
+    assert moved and all(name.startswith("image.backbone.generator.") for name in moved)
+    given = zoo.load(recipe["image"])
+    assert model.config["image"]["backbone"]["args"] == {**given.config["backbone"]["args"], "decoder_blocks": [0, 1, 1]}
+    assert len(model.image.backbone.generator.blocks) == len(given.backbone.generator.blocks) - 1
 
 
 def test_crops_are_of_consecutive_frames_and_depend_on_their_number_alone(folder, tmp_path):
