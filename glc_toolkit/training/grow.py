@@ -1,7 +1,7 @@
 """Start from the weights of a zoo model: of the same config, but for slots that begin anew, or of another depth.
 
 New residual blocks begin as nothing and a residual head as the plain one, so that the first step sees what the
-shallower model draws (as in Net2Net, Chen et al., ICLR 2016). Of a deeper model the last blocks of a level are left out.
+shallower model draws (as in Net2Net, Chen et al., ICLR 2016). Of a deeper one the last blocks of a level are left out.
 """
 
 from typing import Any, cast

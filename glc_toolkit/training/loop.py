@@ -248,8 +248,10 @@ def untrained(recipe: Recipe) -> GLCModel:
 
 def merged(config: dict, changes: dict) -> dict:
     """``config`` with what ``changes`` says otherwise, dicts within them likewise."""
-    parts = {key: merged(config.get(key, {}), value) if isinstance(value, dict) else value for key, value in changes.items()}
-    return {**config, **parts}
+    changed = dict(config)
+    for key, value in changes.items():
+        changed[key] = merged(config.get(key, {}), value) if isinstance(value, dict) else value
+    return changed
 
 
 def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:

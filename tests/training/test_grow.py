@@ -76,3 +76,18 @@ def test_a_block_that_changes_the_width_cannot_be_left_out():
 def test_a_wider_model_is_refused():
     with pytest.raises(ValueError, match=r"encoder\.blocks is not that of the model to start from"):
         grown(with_backbone(encoder_blocks=3, channels=32), with_backbone(encoder_blocks=2))
+
+
+def test_a_slot_begins_anew(tiny_folder, tiny_model):
+    torch.manual_seed(1)
+    model = GLCImage(tiny.model_config(hyper={"name": "factorized"}))
+    with pytest.raises(ValueError, match=r"hyper\..*: not as in .*, which the recipe starts from; .* under anew"):
+        begun(model, str(tiny_folder), [])
+    with pytest.raises(ValueError, match="anew names head; the slots are backbone, "):
+        begun(model, str(tiny_folder), ["head"])
+    state = begun(model, str(tiny_folder), ["hyper"])
+    begins = {name: value.clone() for name, value in model.hyper.state_dict().items()}
+    model.load_state_dict(state)
+    for name, value in model.named_parameters():
+        slot, _, rest = name.partition(".")
+        assert torch.equal(value, begins[rest] if slot == "hyper" else tiny_model.state_dict()[name].float()), name

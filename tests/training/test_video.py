@@ -132,7 +132,8 @@ def test_the_generator_learns_with_the_p_frames_and_may_be_shallower(recipe, tmp
     moved = {k for k, v in model.state_dict().items() if k.startswith("image.") and not torch.equal(v, before[k])}
     assert moved and all(name.startswith("image.backbone.generator.") for name in moved)
     given = zoo.load(recipe["image"])
-    assert model.config["image"]["backbone"]["args"] == {**given.config["backbone"]["args"], "decoder_blocks": [0, 1, 1]}
+    args = given.config["backbone"]["args"]
+    assert model.config["image"]["backbone"]["args"] == {**args, "decoder_blocks": [0, 1, 1]}
     assert len(model.image.backbone.generator.blocks) == len(given.backbone.generator.blocks) - 1
 
 
