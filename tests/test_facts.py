@@ -21,7 +21,7 @@ def test_what_info_gives_reads_well(model, photo, tiny_folder):
 
 def test_a_model_says_what_it_is(model):
     text = repr(model)
-    assert text.startswith("GLCImage(\n  'glc-image-0.03', levels=4, parameters=21,") and "(backbone): VQGAN(" in text
+    assert text.startswith("GLCImage(\n  'glc-image-0.03', levels=4, parameters=19,") and "(backbone): VQGAN(" in text
     summary = model.summary()
     assert summary["fingerprint"] == model.fingerprint().hex()
     assert summary["components"]["backbone"].startswith("vqgan, ")

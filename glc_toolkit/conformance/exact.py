@@ -13,8 +13,8 @@ MOVES = {
     "empty", "empty_like",
     "expand", "flip", "full", "full_like", "index", "index_put", "lift_fresh", "new_empty", "new_full", "new_ones",
     "new_zeros", "ones", "ones_like", "permute", "pixel_shuffle", "repeat", "scalar_tensor", "select", "slice",
-    "split", "split_with_sizes", "squeeze", "stack", "t", "transpose", "unsqueeze", "view", "where", "zeros",
-    "zeros_like", "_unsafe_view",
+    "split", "split_with_sizes", "squeeze", "stack", "t", "transpose", "unbind", "unfold", "unsqueeze", "view", "where",
+    "zeros", "zeros_like", "_unsafe_view",
 }
 # One IEEE operation on each element, correctly rounded by every implementation of it; or one of several elements.
 ELEMENTWISE = {

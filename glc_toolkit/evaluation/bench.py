@@ -215,7 +215,8 @@ class _Meter(FlopCounterMode):
 
     def __init__(self, device: torch.device):
         # What convolutions in fixed point are made of (components/fixed_point.py).
-        own = {torch.ops.aten.addcmul_: _multiply_and_add, torch.ops.aten._int_mm: _third_of_products}
+        aten = torch.ops.aten
+        own = {op: _multiply_and_add for op in (aten.addcmul, aten.addcmul_)} | {aten._int_mm: _third_of_products}
         super().__init__(display=False, custom_mapping=own)
         self.device = device
         self.last = 0
