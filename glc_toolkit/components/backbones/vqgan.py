@@ -104,15 +104,17 @@ class Upsample(nn.Module):
     """Nearest neighbour, then 3x3, as one transposed 4x4: the nine taps of a pixel fall on four positions of ``x``, and
     those that share one are added beforehand. That is 4/9 of the products."""
 
+    shared: Tensor  #: which of the 9 taps are added in each of the 16, (16, 9)
+
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        shared = torch.tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # taps of 3 in each of 4
+        shared = torch.tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # along one axis
         self.register_buffer("shared", torch.kron(shared, shared), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         outputs, inputs, _, _ = self.conv.weight.shape
-        taps = self.shared.to(self.conv.weight.dtype) @ self.conv.weight.permute(2, 3, 0, 1).reshape(9, -1)
+        taps = self.shared.to(self.conv.weight) @ self.conv.weight.permute(2, 3, 0, 1).reshape(9, -1)
         weight = taps.view(4, 4, outputs, inputs).permute(3, 2, 0, 1)
         return F.conv_transpose2d(x, weight, self.conv.bias, stride=2, padding=1)
 
