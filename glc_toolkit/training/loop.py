@@ -4,8 +4,8 @@ stage I   "vqvae"   x -> l -> codes -> x_hat            learns the backbone
 stage II  "latent"  l -> y -> y_hat -> l_hat            learns the codec in the latent, backbone frozen
 stage III "joint"   x -> ... -> x_hat                   learns everything from pixels
 
-A video model learns the last two on clips: the first frame is an intra frame of its image model, and the others are
-what the losses see, as so many pictures. Errors of a frame are felt in those after it. Through many frames gradients
+A video model learns the last two on clips: the first frame is an intra frame of its image model, of which losses see
+the pixels alone, and the others are so many pictures. Errors of a frame are felt in those after it. Through many frames gradients
 explode, so that a clip may be several steps, a chunk of its frames each.
 """
 
