@@ -5,8 +5,8 @@ stage II  "latent"  l -> y -> y_hat -> l_hat            learns the codec in the 
 stage III "joint"   x -> ... -> x_hat                   learns everything from pixels
 
 A video model learns the last two on clips: the first frame is an intra frame of its image model, of which losses see
-the pixels alone, and the others are so many pictures. Errors of a frame are felt in those after it. Through many frames gradients
-explode, so that a clip may be several steps, a chunk of its frames each.
+the pixels alone, and the others are so many pictures. Errors of a frame are felt in those after it. Through many frames
+gradients explode, so that a clip may be several steps, a chunk of its frames each.
 """
 
 import json
