@@ -39,10 +39,10 @@ max_pixels_option = click.option(
 
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["float32", "bf16", "auto"]),
+    type=click.Choice(["float32", "bf16", "int8", "auto"]),
     default="float32",
     show_default=True,
-    help="Of the backbone; auto is bf16 where the processor has it.",
+    help="Of the backbone; auto is the fastest that the processor has.",
 )
 
 

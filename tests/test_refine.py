@@ -44,8 +44,9 @@ def test_impossible_efforts_are_refused(crop, model):
         glc.encode(crop, model=model, effort=-1)
 
 
-def test_models_in_bf16(crop):
-    model = zoo.load("glc-image-0.03", precision="bf16")
+@pytest.mark.parametrize("precision", ["bf16", "auto"])
+def test_models_for_coding_alone(crop, precision):
+    model = zoo.load("glc-image-0.03", precision=precision)
     data = glc.encode(crop[..., :64, :64], model=model, effort=2)
     assert glc.decode(data).size == (64, 64)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from glc_toolkit import coder, models, official, zoo
+from glc_toolkit.components.int8 import works
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 
@@ -214,9 +215,11 @@ class _Meter(FlopCounterMode):
     """Floating-point operations since it was last read, and the peak memory of each stage."""
 
     def __init__(self, device: torch.device):
-        # What convolutions in fixed point are made of (components/fixed_point.py).
+        # What convolutions in fixed point are made of (components/fixed_point.py), and those in int8.
         aten = torch.ops.aten
         own = {op: _multiply_and_add for op in (aten.addcmul, aten.addcmul_)} | {aten._int_mm: _third_of_products}
+        if works():
+            own[torch.ops.onednn.qconv2d_pointwise] = _convolution
         super().__init__(display=False, custom_mapping=own)
         self.device = device
         self.last = 0
@@ -230,6 +233,11 @@ class _Meter(FlopCounterMode):
 
 def _multiply_and_add(*shapes, out_shape: tuple, **_) -> int:
     return 2 * torch.Size(out_shape).numel()
+
+
+def _convolution(*shapes, out_shape: tuple, **_) -> int:
+    weight = shapes[3]
+    return 2 * torch.Size(out_shape).numel() * weight[1:].numel()
 
 
 def _third_of_products(rows: tuple, columns: tuple, *_, **__) -> float:

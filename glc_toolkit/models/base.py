@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from glc_toolkit import registry
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
 from glc_toolkit.components.fixed_point import fixed, to_fixed_point, to_floating_point
+from glc_toolkit.components.int8 import has_int8, to_int8
 from glc_toolkit.facts import Facts
 from glc_toolkit.models.tiles import tiled
 from glc_toolkit.types import BitstreamError, ModelFileError, ResidualModel
 
 COMMON = ("model", "name", "channels", "levels", "default_quality")  # keys of a config, besides those of components
-PRECISIONS = ("float32", "bf16", "auto")
+PRECISIONS = ("float32", "bf16", "int8", "auto")
 ARITHMETIC = b"16-bit integers by position"  # of the entropy networks: another would read other symbols
 
 
@@ -178,20 +179,26 @@ class GLCModel(CompressionModel):
         return lambda t: half(t.to(torch.bfloat16, memory_format=torch.channels_last)).float()
 
     def set_precision(self, precision: str) -> "GLCModel":
-        """Run the backbone in ``"float32"`` or, faster and for coding alone, in ``"bf16"``.
+        """Run the backbone in ``"float32"`` or, faster and for coding alone, in ``"bf16"`` or ``"int8"``.
 
-        ``"auto"`` is ``"bf16"`` where the processor multiplies in it. The entropy path stays exact: a stream has the
-        same symbols for either, and pictures that differ by what bf16 rounds. Of one picture the two may write
-        different streams. Raises ``ValueError`` for a way back, since the weights are rounded.
+        The last is bf16 with residual blocks in 8-bit integers (:mod:`glc_toolkit.components.int8`). ``"auto"`` is the
+        fastest that the processor multiplies in. The entropy path stays exact: a stream has the same symbols for each,
+        and pictures that differ by what is rounded. Of one picture they may write different streams. Raises
+        ``ValueError`` for a way back, since the weights are rounded, and for ``"int8"`` where there is none.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        device = next(self.parameters()).device
         if precision == "auto":
-            precision = "bf16" if has_bf16(next(self.parameters()).device) else "float32"
+            precision = "int8" if has_int8(device) else "bf16" if has_bf16(device) else "float32"
+        if precision == "int8" and not has_int8(device):
+            raise ValueError(f"int8 needs a processor with VNNI, not this {device.type}; 'auto' takes what there is")
         if precision != self.precision:
             self._only_float32("go back to float32")
             self._fingerprint = self.fingerprint()
             self.backbone.to(torch.bfloat16, memory_format=torch.channels_last)
+            if precision == "int8":
+                to_int8(self.backbone)
             self.precision = precision
         return self
 

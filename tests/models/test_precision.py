@@ -6,12 +6,17 @@ from PIL import Image
 
 from glc_toolkit import api, io, zoo
 from glc_toolkit.coder import Decoder
+from glc_toolkit.components.int8 import has_int8
+from glc_toolkit.models import base
+from glc_toolkit.models.base import has_bf16
 from tests.conftest import ROOT
 
 
-@pytest.fixture(scope="module")
-def half():
-    return zoo.load("glc-image-0.03", precision="bf16")
+@pytest.fixture(scope="module", params=["bf16", "int8"])
+def half(request):
+    if request.param == "int8" and not has_int8(torch.device("cpu")):
+        pytest.skip("this processor has no VNNI")
+    return zoo.load("glc-image-0.03", precision=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +81,12 @@ def test_a_rounded_model_keeps_its_name_and_refuses_what_would_lose_it(model, ha
         model.set_precision("int4")
     with pytest.raises(ValueError, match="for coding alone"):
         zoo.save(half, tmp_path / "lost", "lost")
+
+
+def test_auto_is_the_fastest_there_is(monkeypatch):
+    for has, chosen in ((has_int8, "int8"), (has_bf16, "bf16"), (None, "float32")):
+        if has is None or has(torch.device("cpu")):
+            assert zoo.load("glc-image-0.03", precision="auto").precision == chosen
+        monkeypatch.setattr(base, f"has_{chosen}", lambda device: False, raising=False)
+    with pytest.raises(ValueError, match="int8 needs a processor with VNNI"):
+        zoo.load("glc-image-0.03", precision="int8")

@@ -171,8 +171,9 @@ def test_a_context_without_weights(plugin):
     video_round_trip({**tiny.VIDEO, "temporal": {"name": "before"}})
 
 
-def test_the_image_model_of_a_rounded_one_keeps_its_name(tiny_video_folder):
+@pytest.mark.parametrize("precision", ["bf16", "auto"])
+def test_the_image_model_of_a_rounded_one_keeps_its_name(tiny_video_folder, precision):
     model = zoo.load(tiny_video_folder)
     expected = model.fingerprint(), model.image.fingerprint()
-    model.set_precision("bf16")
+    model.set_precision(precision)
     assert (model.fingerprint(), model.image.fingerprint()) == expected

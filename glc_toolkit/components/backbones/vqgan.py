@@ -113,10 +113,13 @@ class Upsample(nn.Module):
         self.register_buffer("shared", torch.kron(shared, shared), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight(), self.conv.bias, stride=2, padding=1)
+
+    def weight(self) -> Tensor:
+        """(inputs, outputs, 4, 4) of the transposed convolution."""
         outputs, inputs, _, _ = self.conv.weight.shape
         taps = self.shared.to(self.conv.weight) @ self.conv.weight.permute(2, 3, 0, 1).reshape(9, -1)
-        weight = taps.view(4, 4, outputs, inputs).permute(3, 2, 0, 1)
-        return F.conv_transpose2d(x, weight, self.conv.bias, stride=2, padding=1)
+        return taps.view(4, 4, outputs, inputs).permute(3, 2, 0, 1)
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,84 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from glc_toolkit.components.backbones.vqgan import ResBlock, Upsample
+from glc_toolkit.components.int8 import Int8Conv2d, Int8Upsample, has_int8, to_int8
+
+needs_int8 = pytest.mark.skipif(not has_int8(torch.device("cpu")), reason="this processor has no VNNI")
+
+
+def conv(**args) -> nn.Conv2d:
+    torch.manual_seed(0)
+    return nn.Conv2d(64, 80, 3, **args).bfloat16().to(memory_format=torch.channels_last)
+
+
+def features(*sides: int) -> torch.Tensor:
+    x = nn.functional.silu(3 * torch.randn(1, 64, *sides)).bfloat16()
+    return x.to(memory_format=torch.channels_last)
+
+
+@needs_int8
+@pytest.mark.parametrize("args", [{"padding": 1}, {"stride": 2}, {"padding": 1, "bias": False}])
+@torch.no_grad()
+def test_as_good_as_255_steps_are(args):
+    plain = conv(**args)
+    rounded = Int8Conv2d(plain)
+    for sides in ((12, 20), (7, 33), (1, 1) if "stride" not in args else (3, 3)):  # weights are packed once
+        x = features(*sides)
+        expected = plain.float()(x.float())
+        plain.bfloat16()
+        y = rounded(x)
+        assert y.dtype == torch.bfloat16 and y.shape == expected.shape
+        assert (y - expected).std() < 0.01 * expected.std() + 1e-6
+
+
+@needs_int8
+@torch.no_grad()
+def test_features_that_are_all_the_same():
+    plain = conv(padding=1)
+    for value in (0.0, 1.0, -2.0):
+        x = torch.full((1, 64, 5, 5), value).bfloat16()
+        torch.testing.assert_close(Int8Conv2d(plain)(x), plain(x), atol=0.03, rtol=0.02)
+
+
+@needs_int8
+def test_gradients_are_those_of_the_convolution():
+    plain = conv(padding=1)
+    x = features(6, 6).requires_grad_()
+    assert torch.equal(Int8Conv2d(plain)(x), plain(x))
+
+
+@needs_int8
+@torch.no_grad()
+def test_a_copy_works_alone():
+    first, x = Int8Conv2d(conv(padding=1)), features(8, 8)
+    expected = first(x)
+    assert torch.equal(copy.deepcopy(first)(x), expected)
+
+
+@needs_int8
+@torch.no_grad()
+def test_upsampling():
+    torch.manual_seed(0)
+    plain, x = Upsample(64), torch.randn(2, 64, 5, 7)
+    expected = plain(x)
+    half = Int8Upsample(plain.bfloat16())
+    y = half(x.bfloat16().to(memory_format=torch.channels_last))
+    assert y.shape == expected.shape and y.is_contiguous(memory_format=torch.channels_last)
+    assert (y - expected).std() < 0.015 * expected.std()
+
+
+@needs_int8
+def test_narrow_layers_stay_as_they_are():
+    blocks = nn.Sequential(ResBlock(64, 96, "none"), ResBlock(32, 64, "none"))
+    for _ in range(2):  # the second time there is nothing left to do
+        to_int8(blocks)
+    kinds = [type(layer) for block in blocks for layer in (block.conv1, block.conv2)]
+    assert kinds == [Int8Conv2d, Int8Conv2d, nn.Conv2d, Int8Conv2d]
+
+
+def test_only_processors_have_it():
+    assert not has_int8(torch.device("meta"))
