@@ -92,6 +92,7 @@ def glc_losses():
         "lpips": losses.perceptual.LPIPSLoss,
         "dists": losses.perceptual.DISTSLoss,
         "gan": losses.gan.PatchGAN,
+        "projected_gan": losses.gan.ProjectedGAN,
         "grid": losses.perceptual.GridLoss,
     }
 

@@ -63,7 +63,7 @@ class Int8Upsample(nn.Module):
         weight = weight[:, :, taps[:, None, :, None], taps[None, :, None]]  # (inputs, outputs, 2, 2 pixels, 2, 2 taps)
         with torch.no_grad():
             conv.weight.copy_(weight.permute(2, 3, 1, 0, 4, 5).flatten(0, 2))
-            if conv.bias is not None:
+            if conv.bias is not None and bias is not None:
                 conv.bias.copy_(bias.repeat(4))
         self.conv = Int8Conv2d(conv)
 
