@@ -6,9 +6,11 @@ channel, features by their range in the picture at hand, so that nothing has to 
 
 from functools import cache
 from itertools import product
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from glc_toolkit.components.backbones.vqgan import ResBlock, Upsample
 
@@ -58,7 +60,8 @@ class Int8Upsample(nn.Module):
         super().__init__()
         weight, bias = upsample.weight().detach(), upsample.conv.bias
         inputs, outputs = weight.shape[:2]
-        conv = nn.Conv2d(inputs, 4 * outputs, 2, padding=1, bias=bias is not None).to(weight)
+        sizes, like = (inputs, 4 * outputs, 2), {"device": weight.device, "dtype": weight.dtype}
+        conv = cast(nn.Conv2d, skip_init(nn.Conv2d, *sizes, padding=1, bias=bias is not None, **like))
         taps = torch.tensor([[3, 1], [2, 0]])  # of the transposed convolution: for the first pixel, and for the second
         weight = weight[:, :, taps[:, None, :, None], taps[None, :, None]]  # (inputs, outputs, 2, 2 pixels, 2, 2 taps)
         with torch.no_grad():
@@ -82,12 +85,12 @@ def to_int8(module: nn.Module) -> None:
         for name, child in parent.named_children():
             if isinstance(child, Upsample):
                 setattr(parent, name, Int8Upsample(child))
-    for block in [*module.modules()]:
-        if isinstance(block, ResBlock):
-            for name in ("conv1", "conv2"):
-                conv = getattr(block, name)
-                if isinstance(conv, nn.Conv2d) and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS:
-                    setattr(block, name, Int8Conv2d(conv))
+            elif isinstance(parent, ResBlock) and name in ("conv1", "conv2") and is_wide(child):
+                setattr(parent, name, Int8Conv2d(child))
+
+
+def is_wide(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return isinstance(layer, nn.Conv2d) and min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS
 
 
 def has_int8(device: torch.device) -> bool:
@@ -97,10 +100,10 @@ def has_int8(device: torch.device) -> bool:
 
 @cache
 def works() -> bool:
-    conv = nn.Conv2d(LEAST_CHANNELS, LEAST_CHANNELS, 3, padding=1).bfloat16()
-    x = torch.rand(1, LEAST_CHANNELS, 8, 8).bfloat16()
-    try:
-        with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # who loads a model keeps their random numbers
+        conv = nn.Conv2d(LEAST_CHANNELS, LEAST_CHANNELS, 3, padding=1).bfloat16()
+        x = torch.rand(1, LEAST_CHANNELS, 8, 8).bfloat16()
+        try:
             return bool((Int8Conv2d(conv)(x) - conv(x)).abs().max() < 0.05)
-    except (AttributeError, RuntimeError):  # the operator is PyTorch's own, and may change
-        return False
+        except (AttributeError, RuntimeError):  # the operator is PyTorch's own, and may change
+            return False

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from glc_toolkit import coder, models, official, zoo
-from glc_toolkit.components.int8 import works
+from glc_toolkit.components.int8 import has_int8
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 
@@ -218,7 +218,7 @@ class _Meter(FlopCounterMode):
         # What convolutions in fixed point are made of (components/fixed_point.py), and those in int8.
         aten = torch.ops.aten
         own = {op: _multiply_and_add for op in (aten.addcmul, aten.addcmul_)} | {aten._int_mm: _third_of_products}
-        if works():
+        if has_int8(device):
             own[torch.ops.onednn.qconv2d_pointwise] = _convolution
         super().__init__(display=False, custom_mapping=own)
         self.device = device

@@ -181,10 +181,10 @@ class GLCModel(CompressionModel):
     def set_precision(self, precision: str) -> "GLCModel":
         """Run the backbone in ``"float32"`` or, faster and for coding alone, in ``"bf16"`` or ``"int8"``.
 
-        The last is bf16 with residual blocks in 8-bit integers (:mod:`glc_toolkit.components.int8`). ``"auto"`` is the
-        fastest that the processor multiplies in. The entropy path stays exact: a stream has the same symbols for each,
-        and pictures that differ by what is rounded. Of one picture they may write different streams. Raises
-        ``ValueError`` for a way back, since the weights are rounded, and for ``"int8"`` where there is none.
+        The last is bf16 with residual blocks and upsampling in 8-bit integers (:mod:`glc_toolkit.components.int8`).
+        ``"auto"`` is the fastest that the processor multiplies in. The entropy path stays exact: a stream has the same
+        symbols for each, and pictures that differ by what is rounded. Of one picture they may write different streams.
+        Raises ``ValueError`` for a way back, since the weights are rounded, and for ``"int8"`` where there is none.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from glc_toolkit.components.backbones.vqgan import ResBlock, Upsample
-from glc_toolkit.components.int8 import Int8Conv2d, Int8Upsample, has_int8, to_int8
+from glc_toolkit.components.int8 import Int8Conv2d, Int8Upsample, has_int8, to_int8, works
 
 needs_int8 = pytest.mark.skipif(not has_int8(torch.device("cpu")), reason="this processor has no VNNI")
 
@@ -78,6 +78,16 @@ def test_narrow_layers_stay_as_they_are():
         to_int8(blocks)
     kinds = [type(layer) for block in blocks for layer in (block.conv1, block.conv2)]
     assert kinds == [Int8Conv2d, Int8Conv2d, nn.Conv2d, Int8Conv2d]
+
+
+@needs_int8
+def test_random_numbers_are_left_alone():
+    upsample = Upsample(64)
+    expected = torch.get_rng_state()
+    works.cache_clear()
+    assert works()
+    Int8Upsample(upsample)
+    assert torch.equal(torch.get_rng_state(), expected)
 
 
 def test_only_processors_have_it():
