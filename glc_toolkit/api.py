@@ -15,7 +15,7 @@ from glc_toolkit import bitstream, io, videostream, zoo
 from glc_toolkit.bitstream import Bytes
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
-from glc_toolkit.refine import Found, refine
+from glc_toolkit.refine import VideoRefiner, refine
 from glc_toolkit.types import BitstreamError
 
 DEFAULT_MODEL = "glc-image-0.03"
@@ -148,19 +148,19 @@ def encode_video(
         colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.
         max_pixels: as in :func:`encode`, for a frame.
         precision: as in :func:`encode`.
-        effort: as in :func:`encode`, for each intra frame; those after it keep what that was worth where nothing moves.
+        effort: as in :func:`encode`, for each intra frame; those after it go on from there, with a 32nd of the steps,
+            rounded up. See :class:`glc_toolkit.refine.VideoRefiner`.
     """
     codec = _loaded(model, GLCVideo, precision)
     code = codec.quality_code(quality)
     period = codec.intra_period if intra_period is None else intra_period
     if period < 1:
         raise ValueError(f"intra_period has to be at least 1, not {period}")
-    if effort < 0:
-        raise ValueError(f"effort has to be a number of steps, not {effort}")
+    refiner = VideoRefiner(codec, code, effort) if effort else None
     fps = Fraction(fps).limit_denominator(1001)
     if fps <= 0:
         raise ValueError(f"fps has to be positive, not {fps}")
-    header = reference = found = None
+    header = reference = None
     count = 0
     for count, frame in enumerate(frames, 1):
         x = io.to_tensor(frame, max_pixels, codec.downsampling_factor).to(_device(codec))
@@ -175,11 +175,10 @@ def encode_video(
             )
         intra = (count - 1) % period == 0
         reference = None if intra else reference
-        l = codec.frame_analysis(x, reference)
-        if effort and intra:
-            level = codec.image_quality(codec.quality_of(code))
-            found = Found(l, refine(codec.image, x, level, effort) - l)
-        reference, payload = codec.encode_payload(found.added_to(l) if found else l, code, reference)
+        if refiner:
+            reference, payload = refiner.encode(x, reference)
+        else:
+            reference, payload = codec.encode_payload(codec.frame_analysis(x, reference), code, reference)
         yield videostream.record(count - 1, payload, intra)
     if header is None:
         raise io.PictureError("a video has at least one frame")

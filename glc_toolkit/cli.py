@@ -120,7 +120,7 @@ def cli():
     default=0,
     show_default=True,
     help="Steps of descent for a better picture in as many bytes: 10 to 30, a few seconds each a megapixel. "
-    "In a video, those of an intra frame.",
+    "In a video, those of an intra frame; each P frame has one for every 32 begun.",
 )
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")

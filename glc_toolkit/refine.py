@@ -1,4 +1,4 @@
-"""Encoding with more effort: gradient descent on the latent of one picture, for the decoder as it is.
+"""Encoding with more effort: gradient descent on the latent of the picture at hand, for the decoder as it is.
 
 A trained encoder gives what is good for pictures on average. The latent of this one can be made better for the same
 decoder and the same number of bits (Campos et al., CVPRW 2019; Yang et al., NeurIPS 2020): the stream gets no new
@@ -6,8 +6,9 @@ element, and decoding costs what it did.
 """
 
 import copy
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,18 @@ from torch import Tensor, nn
 from glc_toolkit import registry
 from glc_toolkit.components.fixed_point import to_floating_point
 from glc_toolkit.components.losses.rate import bpp_estimate
-from glc_toolkit.models import GLCImage
+from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.models.base import has_bf16
 from glc_toolkit.models.tiles import spans
+from glc_toolkit.models.video import Reference
+from glc_toolkit.types import Backbone
 
+Model = TypeVar("Model", bound=GLCModel)
 LEARNING_RATE = 0.2  # of Adam, in standard deviations of the latent
+LEARNING_RATE_P = 0.1  # likewise, of a P frame, which starts from what was found for the frame before
+P_SHARE = 1 / 32  # of the steps of an intra frame: there are many P frames, and each goes on where the last stopped
+LMBDA = 16.0  # distortion that a bit a pixel is worth, to begin with
+MEMORY = 0.9  # what a frame's bytes still count, a frame later, where the bytes of P frames are held
 BETAS = (0.8, 0.9)  # forgets soon, and with Nesterov's momentum: steps are few, and each has to count
 SIDE, OVERLAP = 64, 8  # of the windows that distortion is measured in, in latents: what keeps memory within bounds
 DISTS_SIDE, DISTS_SHARE = 16, 1 / 3  # VGG16 costs more than all else: each step looks at other parts, a third in all
@@ -28,28 +36,27 @@ CENTRES = (0.7548777, 0.5698403)  # from one part to the next, so that all of a 
 
 
 class Distortion(nn.Module):
-    """3 L1 + 2 LPIPS-Alex + 3 DISTS + 20 grid; DISTS on parts of the picture."""
+    """3 L1 + 2 LPIPS-Alex + 3 DISTS + 20 grid of the pictures that ``backbone`` gives; DISTS on parts of them."""
 
-    def __init__(self, network: GLCImage, x: Tensor):
+    def __init__(self, backbone: Backbone, device: torch.device):
         super().__init__()
-        self.synthesis = network.backbone.synthesis
-        self.cell = network.backbone.downsampling
-        self.x = x
+        self.synthesis = backbone.synthesis
+        self.cell = backbone.downsampling
         self.turn = 0
-        self.lpips = registry.build("metric", {"name": "lpips-alex"}).to(x.device)
-        self.dists = registry.build("metric", {"name": "dists"}).to(x.device)
+        self.lpips = registry.build("metric", {"name": "lpips-alex"}).to(device)
+        self.dists = registry.build("metric", {"name": "dists"}).to(device)
         self.grid = registry.build("metric", {"name": "grid", "args": {"period": self.cell}})
 
-    def forward(self, l_hat: Tensor) -> Tensor:
-        """-> the gradient, with respect to ``l_hat``, of the distortion of the picture that it gives."""
+    def forward(self, l_hat: Tensor, x: Tensor) -> Tensor:
+        """-> the gradient, with respect to ``l_hat``, of the distortion of ``x`` in the picture that it gives."""
         l_hat = l_hat.detach().requires_grad_()
         height, width = l_hat.shape[-2:]
         for top, bottom in spans(height, SIDE, OVERLAP):
             for left, right in spans(width, SIDE, OVERLAP):
-                x = self.cut(self.x, top, bottom, left, right)
+                window = self.cut(x, top, bottom, left, right)
                 with torch.autocast(x.device.type, torch.bfloat16, enabled=has_bf16(x.device)):
-                    x_hat = self.synthesis(l_hat[..., top:bottom, left:right]).float().clamp(0, 1)
-                    loss = self.of_window(x_hat, x) * x.numel() / self.x.numel()
+                    window_hat = self.synthesis(l_hat[..., top:bottom, left:right]).float().clamp(0, 1)
+                    loss = self.of_window(window_hat, window) * window.numel() / x.numel()
                 loss.backward()
         assert l_hat.grad is not None
         return l_hat.grad
@@ -95,48 +102,122 @@ def refine(
         raise ValueError(f"effort has to be a number of steps, not {steps}")
     network = differentiable(model)
     qualities = network.qualities(quality, 1, x.device)
-    x = model.pad(x.clone())  # a copy takes part in gradients, though x may come from inference mode
-    distortion = Distortion(network, x)
-    l = model.analysis(x).float().requires_grad_()
-    rate_of_step = LEARNING_RATE * float(l.detach().std())
+    distortion = Distortion(network.backbone, x.device)
+
+    def code(l: Tensor) -> dict:
+        return network.code_latent(l, qualities)
+
+    return descend(
+        model.analysis(x), code, distortion, model.pad(x), steps, LEARNING_RATE, hold=True, progress=progress
+    )
+
+
+class VideoRefiner:
+    """Encodes a video's frames, one after another, each after a descent on its latent.
+
+    An intra frame has ``effort`` steps, a P frame a few, from what was found for the frame before: where nothing moves,
+    the descent goes on through the clip. Lambda is steered so that P frames take as many bytes as without.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(self, model: GLCVideo, quality_code: int, effort: int):
+        if effort < 0:
+            raise ValueError(f"effort has to be a number of steps, not {effort}")
+        self.model, self.network = model, differentiable(model)
+        self.quality_code, self.quality = quality_code, model.quality_of(quality_code)
+        self.effort, self.steps = effort, math.ceil(effort * P_SHARE)
+        self.distortion = Distortion(self.network.backbone, next(model.parameters()).device)
+        self.lmbda = LMBDA
+        self.spent = self.budget = 0.0  # bytes of P frames: with the descent and without
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def encode(self, x: Tensor, reference: Reference | None) -> tuple[Reference, bytes]:
+        """A frame (1, 3, H, W) in [0, 1] -> what :meth:`GLCVideo.encode_payload` gives for its latent."""
+        l = self.model.frame_analysis(x, reference)
+        if reference is None:
+            level = self.model.image_quality(self.quality)
+            self.plain, _ = self.model.encode_payload(l, self.quality_code, None)
+            self.found = Found(l, refine(self.model.image, x, level, self.effort) - l)
+            return self.model.encode_payload(self.found.added_to(l), self.quality_code, None)
+        refined = self.refine_inter(self.found.added_to(l), x, reference)
+        self.found = Found(l, refined - l)
+        self.plain, plain = self.model.encode_payload(l, self.quality_code, self.plain)
+        reference, payload = self.model.encode_payload(refined, self.quality_code, reference)
+        self.spent, self.budget = MEMORY * self.spent + len(payload), MEMORY * self.budget + len(plain)
+        if self.budget:  # frames in which nothing happens may take none
+            self.lmbda = steered(self.lmbda, self.spent, self.budget)
+        return reference, payload
+
+    def refine_inter(self, l: Tensor, x: Tensor, reference: Reference) -> Tensor:
+        qualities = self.network.qualities(self.quality, 1, x.device)
+
+        def code(l: Tensor) -> dict:
+            return self.network.code_inter(l, reference, qualities)
+
+        return descend(l, code, self.distortion, self.model.pad(x), self.steps, LEARNING_RATE_P, self.lmbda)
+
+
+def descend(
+    l: Tensor,
+    code: Callable[[Tensor], dict],
+    distortion: Distortion,
+    x: Tensor,
+    steps: int,
+    rate_of_step: float,
+    lmbda: float = LMBDA,
+    hold: bool = False,
+    progress: Callable[[float], object] = lambda share: None,
+) -> Tensor:
+    """``l``, better by ``steps`` for the padded picture ``x``. ``code`` is a model's ``code_latent``; ``hold`` steers
+    ``lmbda`` so that the rate stays what it is at the start."""
+    x = x.clone()  # a copy takes part in gradients, though x may come from inference mode
+    l = l.float().clone().requires_grad_()
+    rate_of_step *= float(l.detach().std())
     optimizer = torch.optim.NAdam([l], betas=BETAS)
-    budget, lmbda = 0.0, 16.0
+    budget = 0.0
     for step in range(steps):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=has_bf16(x.device)):
-            y = network.transform.analysis(l, qualities)
-            with torch.no_grad():  # z follows y, but is not descended on
-                hyper = network.hyper(y)
-            y_hat, likelihoods = network.estimate(y, hyper["params"])
-            l_hat = network.transform.synthesis(y_hat, qualities).float()
-        rate = bpp_estimate({"y": likelihoods, **hyper["likelihoods"]}, x.shape[-2] * x.shape[-1])
-        slope = distortion(l_hat)
+            out = code(l)
+        l_hat = out["l_hat"].float()
+        rate = bpp_estimate(out["likelihoods"], x.shape[-2] * x.shape[-1])
+        slope = distortion(l_hat, x)
         optimizer.zero_grad()
         (lmbda * rate + (l_hat * slope).sum()).backward()
         for group in optimizer.param_groups:
             group["lr"] = rate_of_step * (1 - step / steps) ** 0.7
         optimizer.step()
         budget = budget or rate.item()
-        lmbda *= 1 + 0.5 * max(-0.3, min(rate.item() / budget - 1, 0.3))
+        if hold:
+            lmbda = steered(lmbda, rate.item(), budget)
         progress((step + 1) / steps)
     return l.detach()
 
 
-class Found(NamedTuple):
-    """What a descent came to for an intra frame. The frames after it need it, too, or they would have to undo it."""
+def steered(lmbda: float, spent: float, budget: float) -> float:
+    """Up where more is ``spent`` than the ``budget``, down where less is."""
+    return lmbda * (1 + 0.5 * max(-0.3, min(spent / budget - 1, 0.3)))
 
-    l: Tensor  #: what the encoder gave for the intra frame
+
+class Found(NamedTuple):
+    """What a descent came to for a frame. The frame after it needs it, too, or would have to undo it."""
+
+    l: Tensor  #: what the encoder gave for the frame
     offset: Tensor  #: from there to what was found
 
     def added_to(self, l: Tensor) -> Tensor:
-        """The latent of this or a later frame with the offset, where that still has the same to show."""
+        """The latent of this or the next frame with the offset, where that still has the same to show."""
         change = (l - self.l).square().mean(1, keepdim=True) / self.l.var(correction=0).clamp(min=1e-12)
         return l + self.offset * torch.exp(-change / MOVED)
 
 
-def differentiable(model: GLCImage) -> GLCImage:
-    """A copy in float32 whose symbols pass gradients on; its hyper module and backbone stay as in use."""
+def differentiable(model: Model) -> Model:
+    """A copy in float32 whose symbols pass gradients on; its hyper module and backbone stay as in use, and so z follows
+    y, but is not descended on."""
     network = copy.deepcopy(model).requires_grad_(False)
-    network.training = True  # or it would go back to fixed point
+    for module in network.modules():
+        if isinstance(module, GLCModel):  # a video model has an image model in it
+            module.training = True  # or it would go back to fixed point
     to_floating_point(network)
     for part in (network.transform, network.context, network.entropy_model):
         part.train()

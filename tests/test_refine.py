@@ -3,6 +3,7 @@ import torch
 
 import glc_toolkit as glc
 from glc_toolkit import api, io, zoo
+from glc_toolkit import refine as glc_refine
 from glc_toolkit.components.metrics.lpips import lpips_alex
 from glc_toolkit.refine import Distortion, Found, differentiable, refine
 
@@ -61,27 +62,54 @@ def test_any_size(model, size):
 def test_windows_cover_a_large_picture(model):
     """The gradient reaches every latent, those at the seams of the windows, too."""
     network, x = differentiable(model), torch.zeros(1, 3, 64, 80 * 16)
-    slope = Distortion(network, x)(torch.randn(1, model.backbone.latent_channels, 4, 80))
+    slope = Distortion(network.backbone, x.device)(torch.randn(1, model.backbone.latent_channels, 4, 80), x)
     assert (slope.abs().sum((0, 1, 2)) > 0).all()
 
 
-def test_effort_on_an_intra_frame_lasts(crop):
+def distance_of_the_last(frames, quality=1, **options):
+    """LPIPS of the last frame, and the bytes of the file."""
+    data = b"".join(glc.encode_video(frames, quality=quality, **options))
+    return float(lpips_alex()(io.to_tensor([*glc.decode(data)][-1]), frames[-1])), len(data)
+
+
+def test_effort_in_a_video(crop, monkeypatch):
+    """Better by the intra frame's descent, which what stands still keeps, and better still by those of P frames."""
     model = zoo.load("glc-video-0.01")
-    frames = [crop[..., 64:192, 64:192]] * 4
-    data = [b"".join(glc.encode_video(frames, model=model, quality=1, effort=effort)) for effort in (0, 6)]
-    assert len(data[1]) <= 1.05 * len(data[0])
-    metric = lpips_alex()
-    before, after = (float(metric(io.to_tensor([*glc.decode(d)][-1]), frames[-1])) for d in data)
-    assert after < 0.97 * before
+    frames = [crop[..., 64:192, 64:192]] * 5
+    plain, size = distance_of_the_last(frames, model=model)
+    both, size_of_both = distance_of_the_last(frames, model=model, effort=6)
+    monkeypatch.setattr(glc_refine, "P_SHARE", 0)
+    intra, _ = distance_of_the_last(frames, model=model, effort=6)
+    assert intra < 0.97 * plain
+    assert both < 0.99 * intra
+    assert size_of_both <= 1.05 * size
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16", "auto"])
+def test_effort_in_a_video_of_any_precision(crop, precision):
+    model = zoo.load("glc-video-0.01", precision=precision)
+    frames = [crop[..., i : 65 + i, :50] for i in range(3)]
+    with torch.inference_mode():
+        data = b"".join(glc.encode_video(frames, model=model, effort=2, intra_period=2))
+    assert [picture.size for picture in glc.decode(data, model=model)] == [(50, 65)] * 3
+
+
+def test_effort_where_nothing_happens():
+    """P frames that take no bytes leave nothing to steer by."""
+    data = b"".join(glc.encode_video([torch.zeros(1, 3, 32, 32)] * 3, effort=1))
+    assert len([*glc.decode(data)]) == 3
+
+
+def test_impossible_efforts_in_a_video_are_refused(crop):
     with pytest.raises(ValueError, match="effort has to be a number of steps, not -1"):
-        next(glc.encode_video(frames, model=model, effort=-1))
+        next(glc.encode_video([crop], effort=-1))
 
 
 def test_what_was_found_goes_where_nothing_moves():
     l, offset = torch.randn(1, 4, 6, 8), torch.randn(1, 4, 6, 8)
     found = Found(l, offset)
     assert torch.equal(found.added_to(l), l + offset)
-    moved = torch.cat([l[..., :4], torch.randn(1, 4, 6, 4) + 4], 3)
+    moved = torch.cat([l[..., :4], torch.randn(1, 4, 6, 4) + 8], 3)
     later = found.added_to(moved)
     assert torch.equal(later[..., :4], (l + offset)[..., :4])
     assert torch.allclose(later[..., 4:], moved[..., 4:], atol=1e-3)

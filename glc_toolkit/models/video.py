@@ -9,7 +9,7 @@ There are no motion vectors, and the only memory is ``l_hat``. It decides the co
 symbols: in evaluation everything up to ``l_hat`` runs in fixed point, and a decoder never drifts.
 """
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from compressai.registry import register_model
@@ -90,7 +90,7 @@ class GLCVideo(GLCModel):
                 raise ValueError(f"the {slot} lacks exact, and cannot run in the entropy decoder of a video")
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Any:
         """That of the P frames."""
         return self.image.backbone if self.own_backbone is None else self.own_backbone
 
