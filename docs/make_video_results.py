@@ -2,9 +2,9 @@
 
     python docs/make_video_results.py FOLDER [CLIP ...]
 
-codes the first 96 frames of each clip of FOLDER (or of those named) with one intra frame, at each level, and at two of
-them with effort; the classic codecs at no fewer bytes than without; and every eighth frame, the same that metrics are
-of, with the image model of the intra frames. Writes ``results/glc-video-0.01.json`` and ``images/video.png``, and
+codes the first 96 frames of each clip of FOLDER (or of those named) with one intra frame, at each level, without effort
+and with; the classic codecs at no fewer bytes than without; and every eighth frame, the same that metrics are of, with
+the image model of the intra frames. Writes ``results/glc-video-0.01.json`` and ``images/video.png``, and
 prints the tables of the model card. What is in the results is not measured again.
 """
 
@@ -22,7 +22,7 @@ from glc_toolkit.evaluation.curves import plot
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results" / "glc-video-0.01.json"
 MODEL, STILL, EFFORT = "glc-video-0.01", "its image model", 32
-SEARCHED, EFFORT_LEVELS = f"{MODEL}-effort{EFFORT}", (1.0, 2.0)
+SEARCHED = f"{MODEL}-effort{EFFORT}"
 FRAMES, EVERY = 96, 8
 SHOWN = ("bpp", "psnr", "lpips-alex", "dists", "flicker")
 
@@ -72,15 +72,14 @@ def main(folder: str, *names: str) -> None:
             rows += video.compare(path, model, levels, FRAMES, EVERY, done=print)
             rows += stills(path, model.image)
         if SEARCHED not in known:
-            rows += video.compare(path, model, EFFORT_LEVELS, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
+            rows += video.compare(path, model, levels, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     curves = means(rows)
     plot(curves, DOCS / "images" / "video.png", SHOWN[1:])
     print(line("codec", "level", *SHOWN), line(*["---"] * (len(SHOWN) + 2)), sep="\n")
     for curve in curves:
-        levels = EFFORT_LEVELS if curve["name"] == SEARCHED else range(len(curve["results"]["bpp"]))
-        for i, level in enumerate(levels):
-            print(line(curve["name"], level, *(curve["results"].get(key, [None] * 9)[i] for key in SHOWN)))
+        for level in range(len(curve["results"]["bpp"])):
+            print(line(curve["name"], level, *(curve["results"].get(key, [None] * 9)[level] for key in SHOWN)))
     print(line("clip", "codec", "setting", *SHOWN), line(*["---"] * (len(SHOWN) + 3)), sep="\n")
     for row in rows:
         print(line(row["clip"], row["codec"], row["setting"], *(row[key] for key in SHOWN)))
