@@ -150,6 +150,7 @@ class VideoRefiner:
         return reference, payload
 
     def refine_inter(self, l: Tensor, x: Tensor, reference: Reference) -> Tensor:
+        """The latent of a P frame, from ``l`` on."""
         qualities = self.network.qualities(self.quality, 1, x.device)
 
         def code(l: Tensor) -> dict:
@@ -169,8 +170,11 @@ def descend(
     hold: bool = False,
     progress: Callable[[float], object] = lambda share: None,
 ) -> Tensor:
-    """``l``, better by ``steps`` for the padded picture ``x``. ``code`` is a model's ``code_latent``; ``hold`` steers
-    ``lmbda`` so that the rate stays what it is at the start."""
+    """``l``, better by ``steps`` for the padded picture ``x``.
+
+    ``code`` is a model's ``code_latent``, ``rate_of_step`` in standard deviations of ``l``; ``hold`` steers ``lmbda``
+    so that the rate stays what it is at the start.
+    """
     x = x.clone()  # a copy takes part in gradients, though x may come from inference mode
     l = l.float().clone().requires_grad_()
     rate_of_step *= float(l.detach().std())
