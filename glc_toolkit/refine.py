@@ -84,6 +84,11 @@ class Distortion(nn.Module):
         return x[..., top * self.cell : bottom * self.cell, left * self.cell : right * self.cell]
 
 
+def check_effort(steps: int) -> None:
+    if steps < 0:
+        raise ValueError(f"effort has to be a number of steps, not {steps}")
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
 def refine(
@@ -98,8 +103,7 @@ def refine(
     Lambda is steered so that the rate at ``quality`` stays what it was. Returns (1, C, h, w), what
     :meth:`GLCImage.encode_payload` takes.
     """
-    if steps < 0:
-        raise ValueError(f"effort has to be a number of steps, not {steps}")
+    check_effort(steps)
     network = differentiable(model)
     qualities = network.qualities(quality, 1, x.device)
     distortion = Distortion(network.backbone, x.device)
@@ -121,8 +125,7 @@ class VideoRefiner:
 
     @torch.inference_mode(False)
     def __init__(self, model: GLCVideo, quality_code: int, effort: int):
-        if effort < 0:
-            raise ValueError(f"effort has to be a number of steps, not {effort}")
+        check_effort(effort)
         self.model, self.network = model, differentiable(model)
         self.quality_code, self.quality = quality_code, model.quality_of(quality_code)
         self.effort, self.steps = effort, math.ceil(effort * P_SHARE)

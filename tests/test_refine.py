@@ -3,7 +3,6 @@ import torch
 
 import glc_toolkit as glc
 from glc_toolkit import api, io, zoo
-from glc_toolkit import refine as glc_refine
 from glc_toolkit.components.metrics.lpips import lpips_alex
 from glc_toolkit.refine import Distortion, Found, differentiable, refine
 
@@ -78,7 +77,7 @@ def test_effort_in_a_video(crop, monkeypatch):
     frames = [crop[..., 64:192, 64:192]] * 5
     plain, size = distance_of_the_last(frames, model=model)
     both, size_of_both = distance_of_the_last(frames, model=model, effort=6)
-    monkeypatch.setattr(glc_refine, "P_SHARE", 0)
+    monkeypatch.setattr("glc_toolkit.refine.P_SHARE", 0)
     intra, _ = distance_of_the_last(frames, model=model, effort=6)
     assert intra < 0.97 * plain
     assert both < 0.99 * intra
