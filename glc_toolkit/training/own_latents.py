@@ -22,7 +22,7 @@ class OwnLatents(nn.Module):
     """The latents of ``stage.own_latents`` crops, and the moments of an Adam for them. All pass in an order that is
     drawn anew every time."""
 
-    mean_decay, square_decay = 0.9, 0.99
+    mean_decay, square_decay = 0.5, 0.9  # as few steps want it (`glc_toolkit.refine`): a crop is seen some 20 times
     l: Tensor
     mean: Tensor
     square: Tensor

@@ -35,10 +35,10 @@ def test_heads_tell_a_pattern_within_a_few_steps(projected, pictures):
 def test_the_generator_is_told_what_looks_more_real(projected, pictures):
     test_heads_tell_a_pattern_within_a_few_steps(projected, pictures)
     x_hat = pictures["x_hat"].clone().requires_grad_()
-    worse = projected({"x_hat": x_hat})
+    worse = projected({**pictures, "x_hat": x_hat})
     worse.backward()
     with torch.no_grad():
-        better = projected({"x_hat": x_hat - 0.02 * x_hat.grad.sign()})
+        better = projected({**pictures, "x_hat": x_hat - 0.02 * x_hat.grad.sign()})
     assert better < worse
 
 
@@ -56,3 +56,15 @@ def test_the_adaptive_weight_has_a_limit(kind):
     reconstruction, adversarial = torch.full((3,), 0.3), torch.full((3,), 0.2)
     torch.testing.assert_close(gan.adaptive_weight(reconstruction, adversarial), torch.tensor(1.5), atol=1e-3, rtol=0)
     assert gan.adaptive_weight(reconstruction, 0 * adversarial) == 2.0
+
+
+def test_a_part_of_a_batch_may_be_judged(pictures):
+    gan = ProjectedGAN(width=16, fraction=0.5, side=32)
+    seen = {key: value.clone().requires_grad_() for key, value in pictures.items()}
+    gan(seen).backward()
+    touched = seen["x_hat"].grad != 0
+    assert touched[0].any() and not touched[1].any()
+    rows = touched[0].any(0).any(1).nonzero()
+    assert rows.max() - rows.min() < 32
+    with pytest.raises(ValueError, match="fraction"):
+        ProjectedGAN(fraction=0.0)

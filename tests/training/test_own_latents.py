@@ -30,7 +30,7 @@ def test_each_takes_the_steps_of_its_own_adam():
     latents = own(4)
     latents.l.normal_()
     seen = latents.l[[3, 1]].clone().requires_grad_()
-    adam = torch.optim.Adam([seen], lr=0.0, betas=(0.9, 0.99), eps=1e-12)
+    adam = torch.optim.Adam([seen], lr=0.0, betas=(latents.mean_decay, latents.square_decay), eps=1e-12)
     others = latents.l[[0, 2]].clone()
     for share in (1.0, 0.7, 0.2):
         grad = torch.randn(2, 3, 2, 2)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from glc_toolkit.components.losses.perceptual import check_fraction, part
 from glc_toolkit.components.metrics.dists import DISTS
 
 
@@ -24,11 +25,17 @@ class Adversary(nn.Module):
         """``x`` (B, 3, H, W) in [0, 1] -> maps (B, 1, h, w)."""
         raise NotImplementedError
 
+    def seen(self, out: dict) -> tuple[Tensor, Tensor]:
+        """What is judged of ``x`` and ``x_hat``."""
+        return out["x"], out["x_hat"]
+
     def forward(self, out: dict) -> Tensor:
-        return -torch.stack([fake.mean() for fake in self.judge(out["x_hat"])]).mean()
+        _, x_hat = self.seen(out)
+        return -torch.stack([fake.mean() for fake in self.judge(x_hat)]).mean()
 
     def discriminator_loss(self, out: dict) -> Tensor:
-        reals, fakes = self.judge(out["x"]), self.judge(out["x_hat"].detach())
+        x, x_hat = self.seen(out)
+        reals, fakes = self.judge(x), self.judge(x_hat.detach())
         hinges = [F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in zip(reals, fakes, strict=True)]
         return torch.stack(hinges).mean()
 
@@ -77,24 +84,32 @@ class ProjectedGAN(Adversary):
     """Small heads on the features of a frozen VGG16 (projected GAN, Sauer et al., NeurIPS 2021), pooled as in DISTS.
 
     A network that begins with random weights has to see very many pictures before it tells a real one by what matters;
-    these features know already.
+    these features know already. They cost more than a light codec does, so that a part of a batch may do.
 
     Args:
         width: of the heads.
         limit: the adaptive weight is clamped to [0, limit].
+        fraction: of a batch that is judged, its first pictures.
+        side: of the random window of each that is judged, in pixels; ``None`` is all of it.
     """
 
-    widths = DISTS.widths[1:5]  # the fifth stage sees too much at once
+    widths = DISTS.widths[1:5]
     sizes: Tensor  #: of features, by stage; taken from the first pictures
 
-    def __init__(self, width: int = 64, limit: float = 10.0):
+    def __init__(self, width: int = 64, limit: float = 10.0, fraction: float = 1.0, side: int | None = None):
         super().__init__(limit)
+        check_fraction(fraction)
+        self.fraction, self.side = fraction, side
         self.vgg = DISTS()
+        self.vgg.features.plan = self.vgg.features.plan[:-4]  # the fifth stage sees too much at once
         self.heads = nn.ModuleList(head(inputs, width, 2 if i < 2 else 1) for i, inputs in enumerate(self.widths))
         self.register_buffer("sizes", torch.zeros(len(self.widths)))
 
+    def seen(self, out: dict) -> tuple[Tensor, Tensor]:
+        return part(out, self.fraction, self.side)
+
     def judge(self, x: Tensor) -> list[Tensor]:
-        features = self.vgg.stages(x)[1:5]
+        features = self.vgg.stages(x)[1:]
         if not self.sizes.any():
             self.sizes.copy_(torch.stack([f.detach().square().mean().sqrt() for f in features]).clamp(min=1e-6))
         judged = zip(self.heads, features, self.sizes, strict=True)

@@ -14,18 +14,26 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, metric: nn.Module, fraction: float, side: int | None):
         super().__init__()
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fraction has to be in (0, 1], not {fraction}")
+        check_fraction(fraction)
         self.metric = metric
         self.fraction = fraction
         self.side = side
 
     def forward(self, out: dict) -> Tensor:
-        count = max(1, round(self.fraction * len(out["x"])))
-        x, x_hat = out["x"][:count], out["x_hat"][:count]
-        if self.side is not None:
-            x, x_hat = window(x, x_hat, self.side)  # pyright: ignore[reportCallIssue]
+        x, x_hat = part(out, self.fraction, self.side)
         return self.metric(x_hat, x).mean()
+
+
+def check_fraction(fraction: float) -> None:
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction has to be in (0, 1], not {fraction}")
+
+
+def part(out: dict, fraction: float, side: int | None) -> tuple[Tensor, Tensor]:
+    """``x`` and ``x_hat`` of the first ``fraction`` of the batch, and of these the same random square, if ``side``."""
+    count = max(1, round(fraction * len(out["x"])))
+    x, x_hat = out["x"][:count], out["x_hat"][:count]
+    return (x, x_hat) if side is None else window(x, x_hat, side)  # pyright: ignore[reportCallIssue]
 
 
 @torch.compiler.disable  # or it would compile what follows again for every place that a window can have
