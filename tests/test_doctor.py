@@ -42,7 +42,7 @@ FAULTS = {
     "nothing": (lambda d: b"", "0 bytes are fewer", "header", "nothing"),
     "another file": (lambda d: b"\x89PNG\r\n\x1a\n" + bytes(50), "begins with 0x89", "header", "nothing"),
     "another version": (lambda d: forged(changed(d, 1, 9)), "0x09, are unknown here", "header", "nothing"),
-    "a video": (lambda d: changed(d, 1, 2), "the header of the video is damaged", "header", "nothing"),
+    "a video": (lambda d: d[:1] + b"\x02" + bytes(60), "the header of the video is damaged", "header", "nothing"),
     "another model": (lambda d: forged(changed(d, 4, d[4] ^ 1)), "was written with a model of", "header", "nothing"),
     "an endless size": (lambda d: forged(d[:8] + b"\xff" * 9), "no end", "header", "nothing"),
     "no size": (lambda d: forged(changed(d, 8, 0, 5)), "empty picture", "header", "nothing"),
