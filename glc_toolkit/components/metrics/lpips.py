@@ -29,7 +29,7 @@ class Features(nn.Module):
     def __init__(self, net: str, weights: dict[str, Tensor]):
         super().__init__()
         self.taps = TAPS[net]
-        self.plan = ALEX if net == "alex" else VGG_WIDTHS
+        self.plan: tuple = ALEX if net == "alex" else VGG_WIDTHS
         self.pool = 3 if net == "alex" else 2
         self.convs = nn.ModuleList()
         width = 3
