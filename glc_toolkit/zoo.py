@@ -24,10 +24,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from glc_toolkit import __version__, registry, weights
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel
+from glc_toolkit.paths import shipped_zoo
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 CONFIG, WEIGHTS, CARD, SUMS = FILES = ("config.json", "model.safetensors", "README.md", "SHA256SUMS")
@@ -67,6 +69,15 @@ def locate(model: str | os.PathLike) -> Path:
     raise ModelFileError(
         f"no model {text!r}: it is neither a folder with {CONFIG} nor one of {', '.join(found) or 'none'}"
     )
+
+
+def network(name: str) -> dict[str, torch.Tensor]:
+    """Weights of a pretrained network that is no codec, as ``lpips-vgg`` or ``realesrgan-x4plus``, by their names.
+    Raises :class:`ModelFileError` where it is not there."""
+    file = shipped_zoo() / name / WEIGHTS
+    if not file.is_file():
+        raise ModelFileError(f"no network {name!r}: there is no {file}")
+    return load_file(file)
 
 
 def load(model: str | os.PathLike, device: str | torch.device = "cpu", precision: str = "float32") -> GLCModel:

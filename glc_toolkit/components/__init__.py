@@ -5,9 +5,10 @@ from glc_toolkit.hookspecs import hookimpl
 
 @hookimpl
 def glc_backbones():
+    from glc_toolkit.components.backbones.thumbnail import ThumbnailBackbone
     from glc_toolkit.components.backbones.vqgan import VQGAN
 
-    return {"vqgan": VQGAN}
+    return {"vqgan": VQGAN, "thumbnail": ThumbnailBackbone}
 
 
 @hookimpl
@@ -29,8 +30,14 @@ def glc_quantizers():
 def glc_transforms():
     from glc_toolkit.components.transforms.conditional import ConditionalTransform
     from glc_toolkit.components.transforms.latent import GatedTransform, PlainTransform
+    from glc_toolkit.components.transforms.scaled import ScaledTransform
 
-    return {"gated": GatedTransform, "plain": PlainTransform, "conditional": ConditionalTransform}
+    return {
+        "gated": GatedTransform,
+        "plain": PlainTransform,
+        "scaled": ScaledTransform,
+        "conditional": ConditionalTransform,
+    }
 
 
 @hookimpl
@@ -89,6 +96,7 @@ def glc_losses():
         "code_prediction": losses.code_prediction.CodePrediction,
         "codebook": losses.codebook.Codebook,
         "l1": losses.pixel.L1,
+        "thumbnail_mse": losses.pixel.ThumbnailMSE,
         "lpips": losses.perceptual.LPIPSLoss,
         "dists": losses.perceptual.DISTSLoss,
         "gan": losses.gan.PatchGAN,

@@ -78,14 +78,15 @@ class Crops(Dataset):
         size: side of a crop.
         scales: a crop is taken from a square ``1 / scale`` as large and reduced, scale log-uniform between these.
         levels: number of quality levels; each sample also draws its quality, uniform in [0, levels - 1].
+        turns: whether crops are also turned by quarters.
     """
 
-    def __init__(self, pictures, size, scales, levels, seed, device: torch.device | str = "cpu"):
+    def __init__(self, pictures, size, scales, levels, seed, device: torch.device | str = "cpu", turns: bool = False):
         if not pictures:
             raise ValueError("no pictures to train on: data names no sources, or holdout leaves none of them")
         with ThreadPoolExecutor() as pool:
             self.pictures = [picture.to(device) for picture in pool.map(lambda item: decode(*item), pictures)]
-        self.size, self.scales, self.levels, self.seed = size, scales, levels, seed
+        self.size, self.scales, self.levels, self.seed, self.turns = size, scales, levels, seed, turns
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         """``x`` (3, size, size) uint8 and a quality."""
@@ -100,6 +101,8 @@ class Crops(Dataset):
             crop = reduce(crop[None], self.size)[0]
         if random.random() < 0.5:
             crop = crop.flip(-1)
+        if self.turns:
+            crop = crop.rot90(int(random.integers(4)), (-2, -1))
         return crop, torch.tensor(random.uniform(0, self.levels - 1), dtype=torch.float32)
 
 

@@ -2,6 +2,8 @@
 
 stage I   "vqvae"   x -> l -> codes -> x_hat            learns the backbone
 stage II  "latent"  l -> y -> y_hat -> l_hat            learns the codec in the latent, backbone frozen
+       or "thumbnail"  x -> ... -> l_hat -> t_hat       and what draws thumbnails, for a backbone that has these
+       or "upscale"  x -> t -> x_hat                    the generator of such a backbone, of true thumbnails
 stage III "joint"   x -> ... -> x_hat                   learns everything from pixels
 
 A video model learns the last two on clips: the first frame is an intra frame of its image model, of which losses see
@@ -121,6 +123,16 @@ class StageModule(nn.Module):
             codes = self.model.backbone.quantize(l).indices
         return {**self.model.code_latent(l, quality), "codes": codes}
 
+    def thumbnail(self, x: Tensor, quality: Tensor) -> dict:
+        out = self.model.code_latent(self.model.backbone.analysis(x), quality)
+        return {**out, **self.thumbnails(x, out["l_hat"])}
+
+    def upscale(self, x: Tensor, quality: Tensor) -> dict:
+        return {"x_hat": self.model.backbone.generator(self.model.backbone.thumbnail(x)).float()}
+
+    def thumbnails(self, x: Tensor, l_hat: Tensor) -> dict:
+        return {"t": self.model.backbone.thumbnail(x), "t_hat": self.model.backbone.draw(l_hat)}
+
     def joint(self, x: Tensor, quality: Tensor) -> dict:
         if self.own is None:
             out = self.model(x, quality)
@@ -128,6 +140,8 @@ class StageModule(nn.Module):
             l = torch.stack([self.model.backbone.analysis(x[::2]).float(), self.own.taken], 1).flatten(0, 1)
             out = self.model.code_latent(l, quality)
             out["x_hat"] = self.model.backbone.synthesis(out["l_hat"])
+        if "thumbnail_mse" in self.losses:
+            out |= self.thumbnails(x, out["l_hat"])
         if "code_prediction" in self.losses:
             self.model.backbone.eval()  # the codebook is frozen: it only names the target codes
             with torch.no_grad():
@@ -230,7 +244,7 @@ class Material:
     def samples(self, stage: Stage, model: GLCModel, seed: int, device: torch.device) -> Dataset:
         scales = self.recipe.data.scales
         if not isinstance(model, GLCVideo):
-            return Crops(self.pictures, stage.crop, scales, model.levels, seed, device)
+            return Crops(self.pictures, stage.crop, scales, model.levels, seed, device, self.recipe.data.turns)
         share = 1.0 if not self.clips else self.recipe.data.synthetic if self.pictures else 0.0
         return ClipCrops(self.clips, self.pictures, share, stage.frames, stage.crop, scales, model.levels, seed)
 
@@ -267,6 +281,8 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
         share_of(stage, fabric.world_size)
     data = Material(recipe, folder)
     model = untrained(recipe)
+    for part, pretrained in recipe.pretrained.items():
+        model.get_submodule(part).load_pretrained(zoo.network(pretrained.network), **pretrained.args)
     if recipe.start is not None:
         model.load_state_dict(begun(model, recipe.start, recipe.anew))
     average = AveragedModel(model)

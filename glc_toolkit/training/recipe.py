@@ -24,6 +24,7 @@ class Data(Strict):
     sources: list[str]  #: folders and tar files, relative to the working directory
     holdout: int = Field(40, ge=0)  #: every so many pictures one is kept for validation
     scales: tuple[float, float] = (0.5, 1.0)
+    turns: bool = False  #: crops of pictures are also turned by quarters, for what is too large for so few pictures
     clips: list[str] = []  #: folders and video files, for a video model
     holdout_clips: list[str] = []  #: names of those kept for validation
     synthetic: float = Field(0.5, ge=0, le=1)  #: share of clips made by panning and zooming over pictures
@@ -41,7 +42,7 @@ class Stage(Strict):
     """A stretch of training with one objective."""
 
     name: str
-    objective: Literal["vqvae", "latent", "joint"]
+    objective: Literal["vqvae", "latent", "thumbnail", "upscale", "joint"]
     trains: list[str]  #: parts of the model that learn, as backbone or backbone.encoder; the others are frozen
     steps: int = Field(gt=0)
     minutes: float | None = Field(None, gt=0)  #: ends the stage (and its schedule) earlier
@@ -77,12 +78,20 @@ class Stage(Strict):
         return -(-(self.frames - 1) // (self.chunk or self.frames - 1))
 
 
+class Pretrained(Strict):
+    """A network of the zoo, and what its part makes of it (see ``load_pretrained`` of the part)."""
+
+    network: str
+    args: dict[str, Any] = {}
+
+
 class Recipe(Strict):
     """A training run."""
 
     name: str
     model: dict[str, Any]
     start: str | None = None  #: a zoo model to start from: of the same config, or shallower (see `grow`)
+    pretrained: dict[str, Pretrained] = {}  #: parts of the model that begin as networks of the zoo
     anew: list[str] = []  #: slots of ``model`` that are not taken from there
     image: str | None = None  #: the zoo model that codes the intra frames of a video model
     data: Data

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from glc_toolkit import hookimpl, models, registry, zoo
+from glc_toolkit.components.backbones.rrdb import RRDBNet
+from glc_toolkit.components.backbones.thumbnail import ThumbnailBackbone
 from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
@@ -55,6 +57,32 @@ def recipe(pictures) -> dict:
 def write(recipe: dict, path):
     path.write_text(yaml.safe_dump(json.loads(json.dumps(recipe))))
     return path
+
+
+def test_a_backbone_with_a_thumbnail_has_stages_of_its_own(recipe, tmp_path, monkeypatch):
+    """The generator begins as a network of the zoo; one stage leaves it alone, the other trains nothing else."""
+    published = RRDBNet(blocks=2).state_dict()
+    monkeypatch.setattr(zoo, "network", {"upscaler": published}.get)
+    backbone = {"name": "thumbnail", "args": {**ThumbnailBackbone.example_args, "quantizer": {"name": "vq"}}}
+    coding, upscaling = (
+        {**recipe["stages"][2], "name": objective, "objective": objective} for objective in ("thumbnail", "upscale")
+    )
+    coding |= {
+        "trains": ["backbone.encoder", "backbone.stem", *ALL[1:]],
+        "losses": {**RATE, "thumbnail_mse": {"weight": 600}, "codebook": {}},
+    }
+    upscaling |= {"trains": ["backbone.generator"], "losses": {"l1": {}}}
+    recipe |= {
+        "model": {**tiny.MODEL, "backbone": backbone, "channels": 64, "transform": {"name": "scaled"}},
+        "pretrained": {"backbone.generator": {"network": "upscaler", "args": {"blocks": [1]}}},
+        "stages": [coding],
+    }
+    model = train(Recipe(**recipe), tmp_path / "coding")
+    assert torch.equal(model.backbone.generator.body[0].rdb1.conv1.weight, published["body.1.rdb1.conv1.weight"])
+    assert model.backbone.encoder.network[-1].weight.any()
+    model = train(Recipe(**{**recipe, "stages": [upscaling]}), tmp_path / "upscaling")
+    assert not torch.equal(model.backbone.generator.conv_hr.weight, published["conv_hr.weight"])
+    assert not model.backbone.encoder.network[-1].weight.any()
 
 
 def test_three_stages_end_in_a_zoo_folder(recipe, tmp_path):

@@ -109,17 +109,30 @@ class Upsample(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        shared = torch.tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # along one axis
-        self.register_buffer("shared", torch.kron(shared, shared), persistent=False)
+        self.register_buffer("shared", self.taps(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight(), self.conv.bias, stride=2, padding=1)
+        return self.apply_to(x, self.conv.weight, self.conv.bias, self.shared)
 
     def weight(self) -> Tensor:
         """(inputs, outputs, 4, 4) of the transposed convolution."""
-        outputs, inputs, _, _ = self.conv.weight.shape
-        taps = self.shared.to(self.conv.weight) @ self.conv.weight.permute(2, 3, 0, 1).reshape(9, -1)
+        return self.transposed(self.conv.weight, self.shared)
+
+    @staticmethod
+    def taps() -> Tensor:
+        shared = torch.tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # along one axis
+        return torch.kron(shared, shared)
+
+    @staticmethod
+    def transposed(weight: Tensor, shared: Tensor) -> Tensor:
+        """``weight`` (outputs, inputs, 3, 3) -> (inputs, outputs, 4, 4)."""
+        outputs, inputs, _, _ = weight.shape
+        taps = shared.to(weight) @ weight.permute(2, 3, 0, 1).reshape(9, -1)
         return taps.view(4, 4, outputs, inputs).permute(3, 2, 0, 1)
+
+    @staticmethod
+    def apply_to(x: Tensor, weight: Tensor, bias: Tensor | None, shared: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, Upsample.transposed(weight, shared), bias, stride=2, padding=1)
 
 
 class Encoder(nn.Module):

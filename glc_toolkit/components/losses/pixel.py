@@ -1,4 +1,4 @@
-"""Pixel distance."""
+"""Pixel distances."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,3 +9,10 @@ class L1(nn.Module):
 
     def forward(self, out: dict) -> Tensor:
         return F.l1_loss(out["x_hat"].float(), out["x"])
+
+
+class ThumbnailMSE(nn.Module):
+    """Mean squared error of the thumbnail that a latent draws (``t_hat``) against that of ``x`` (``t``)."""
+
+    def forward(self, out: dict) -> Tensor:
+        return F.mse_loss(out["t_hat"].float(), out["t"].float())
