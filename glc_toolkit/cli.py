@@ -491,20 +491,25 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels):
 @click.argument("recipe", type=FILE)
 @click.option("-o", "--out", type=ANY, help="Folder of the run; started anew or resumed. Default: runs/NAME.")
 @click.option("--smoke", is_flag=True, help="Two small steps of each stage, to see that a recipe runs.")
+@click.option("--dry-run", is_flag=True, help="Weights, operations, memory and minutes of each stage; trains nothing.")
 @click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), help="Minutes of training, shared by the stages."
 )
-def train(recipe, out, smoke, time_budget):
+def train(recipe, out, smoke, dry_run, time_budget):
     """Train a model by RECIPE (YAML), or go on with a run that was stopped; ends with a zoo folder in OUT."""
     try:
         import yaml
         from pydantic import ValidationError
 
-        from glc_toolkit.training.run import run
+        from glc_toolkit.training.run import planned, run
     except ModuleNotFoundError as error:
         raise click.ClickException(f"training needs {error.name}: pip install 'glc-toolkit[train]'") from None
     try:
-        click.echo(run(recipe, out, smoke, time_budget))
+        if dry_run:
+            for line in planned(recipe, time_budget):
+                click.echo(line)
+        else:
+            click.echo(run(recipe, out, smoke, time_budget))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
         raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None

@@ -23,20 +23,21 @@ from glc_toolkit.models.video import Reference
 from glc_toolkit.types import Backbone
 
 Model = TypeVar("Model", bound=GLCModel)
-LEARNING_RATE = 0.2  # of Adam, in standard deviations of the latent
-LEARNING_RATE_P = 0.1  # likewise, of a P frame, which starts from what was found for the frame before
+LEARNING_RATE = 0.35  # of Adam, in standard deviations of what coding changes in a channel of the latent
+LEARNING_RATE_P = 0.18  # likewise, of a P frame, which starts from what was found for the frame before
 P_SHARE = 1 / 32  # of the steps of an intra frame: there are many P frames, and each goes on where the last stopped
 LMBDA = 16.0  # distortion that a bit a pixel is worth, to begin with
 MEMORY = 0.9  # what a frame's bytes still count, a frame later, where the bytes of P frames are held
 BETAS = (0.8, 0.9)  # forgets soon, and with Nesterov's momentum: steps are few, and each has to count
 SIDE, OVERLAP = 64, 8  # of the windows that distortion is measured in, in latents: what keeps memory within bounds
-DISTS_SIDE, DISTS_SHARE = 16, 1 / 3  # VGG16 costs more than all else: each step looks at other parts, a third in all
+PART_SIDE, PART_SHARE = 16, 1 / 3  # VGG16 costs more than all else: each step looks at other parts, a third in all
 MOVED = 1.0  # change of a latent, in variances, that leaves a third of what was found for it
 CENTRES = (0.7548777, 0.5698403)  # from one part to the next, so that all of a picture has its turn (Roberts, 2018: R2)
 
 
 class Distortion(nn.Module):
-    """3 L1 + 2 LPIPS-Alex + 3 DISTS + 20 grid of the pictures that ``backbone`` gives; DISTS on parts of them."""
+    """3 L1 + 2 LPIPS-Alex + 3 DISTS + 2 LPIPS-VGG + 20 grid of the pictures that ``backbone`` gives; DISTS and LPIPS-VGG
+    on parts of them."""
 
     def __init__(self, backbone: Backbone, device: torch.device):
         super().__init__()
@@ -45,6 +46,7 @@ class Distortion(nn.Module):
         self.turn = 0
         self.lpips = registry.build("metric", {"name": "lpips-alex"}).to(device)
         self.dists = registry.build("metric", {"name": "dists"}).to(device)
+        self.lpips_vgg = registry.build("metric", {"name": "lpips-vgg"}).to(device)
         self.grid = registry.build("metric", {"name": "grid", "args": {"period": self.cell}})
 
     def forward(self, l_hat: Tensor, x: Tensor) -> Tensor:
@@ -62,23 +64,27 @@ class Distortion(nn.Module):
         return l_hat.grad
 
     def of_window(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        count = max(1, round(DISTS_SHARE * x[0, 0].numel() / (DISTS_SIDE * self.cell) ** 2))
-        dists = sum(self.dists_of_part(x_hat, x) for _ in range(count)) / count
-        loss = 3 * (x_hat - x).abs().mean() + 2 * self.lpips(x_hat, x).mean() + 3 * dists
+        count = max(1, round(PART_SHARE * x[0, 0].numel() / (PART_SIDE * self.cell) ** 2))
+        of_parts = sum(self.of_part(x_hat, x) for _ in range(count)) / count
+        loss = 3 * (x_hat - x).abs().mean() + 2 * self.lpips(x_hat, x).mean() + of_parts
         if min(x.shape[-2:]) > self.cell:  # there is something that can repeat
             loss = loss + 20 * self.grid(x_hat, x).mean()
         return loss
 
-    def dists_of_part(self, x_hat: Tensor, x: Tensor) -> Tensor:
+    def of_part(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """What VGG16 minds in the part of this turn."""
         self.turn += 1
         top, left = (self.place(side // self.cell, step) for side, step in zip(x.shape[-2:], CENTRES, strict=True))
-        part_hat, part = (self.cut(t, top, top + DISTS_SIDE, left, left + DISTS_SIDE) for t in (x_hat, x))
-        return self.dists(part_hat, part).mean()
+        part_hat, part = (self.cut(t, top, top + PART_SIDE, left, left + PART_SIDE) for t in (x_hat, x))
+        loss = 3 * self.dists(part_hat, part).mean()
+        if min(part.shape[-2:]) >= self.cell:  # the poolings of LPIPS leave something
+            loss = loss + 2 * self.lpips_vgg(part_hat, part).mean()
+        return loss
 
     def place(self, length: int, step: float) -> int:
         """Where the part of this turn begins: its centre may lie anywhere, or edges would have fewer turns."""
         centre = self.turn * step % 1 * length
-        return max(0, min(int(centre - DISTS_SIDE / 2), length - DISTS_SIDE))
+        return max(0, min(int(centre - PART_SIDE / 2), length - PART_SIDE))
 
     def cut(self, x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
         return x[..., top * self.cell : bottom * self.cell, left * self.cell : right * self.cell]
@@ -175,17 +181,21 @@ def descend(
 ) -> Tensor:
     """``l``, better by ``steps`` for the padded picture ``x``.
 
-    ``code`` is a model's ``code_latent``, ``rate_of_step`` in standard deviations of ``l``; ``hold`` steers ``lmbda``
-    so that the rate stays what it is at the start.
+    ``code`` is a model's ``code_latent``; ``rate_of_step`` is in standard deviations of what coding changes in each
+    channel, whose sizes can differ a hundredfold; ``hold`` steers ``lmbda`` so that the rate stays what it is at the
+    start.
     """
     x = x.clone()  # a copy takes part in gradients, though x may come from inference mode
-    l = l.float().clone().requires_grad_()
-    rate_of_step *= float(l.detach().std())
-    optimizer = torch.optim.NAdam([l], betas=BETAS)
+    start = l.float()
+    with torch.no_grad():
+        changed = code(start)["l_hat"].float() - start
+        unit = changed.square().mean((0, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
+    offset = torch.zeros_like(start).requires_grad_()  # in those
+    optimizer = torch.optim.NAdam([offset], betas=BETAS)
     budget = 0.0
     for step in range(steps):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=has_bf16(x.device)):
-            out = code(l)
+            out = code(start + offset * unit)
         l_hat = out["l_hat"].float()
         rate = bpp_estimate(out["likelihoods"], x.shape[-2] * x.shape[-1])
         slope = distortion(l_hat, x)
@@ -198,7 +208,7 @@ def descend(
         if hold:
             lmbda = steered(lmbda, rate.item(), budget)
         progress((step + 1) / steps)
-    return l.detach()
+    return (start + offset * unit).detach()
 
 
 def steered(lmbda: float, spent: float, budget: float) -> float:

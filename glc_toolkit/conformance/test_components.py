@@ -185,6 +185,8 @@ def test_loss(name):
         **parts,
         "x": x,
         "x_hat": torch.rand(2, 3, 64, 64, requires_grad=True),
+        "t": torch.rand(2, 3, 16, 16),
+        "t_hat": torch.rand(2, 3, 16, 16, requires_grad=True),
         "codes": torch.randint(64, (2, 1, 4, 4)),
         "likelihoods": {k: torch.rand(2, 4, 4, 4).clamp(min=0.1).requires_grad_() for k in "yz"},
         "quality": torch.tensor([0.0, tiny.LEVELS - 1.0]),

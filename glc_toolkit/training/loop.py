@@ -69,7 +69,7 @@ class StageModule(nn.Module):
         rival = adversary(stage)
         self.losses = nn.ModuleDict(
             {
-                name: registry.build("loss", {"name": name, "args": term.args}, levels=model.levels)
+                name: registry.build("loss", {"name": term.loss or name, "args": term.args}, levels=model.levels)
                 for name, term in stage.losses.items()
                 if name != rival
             }
@@ -174,8 +174,13 @@ class StageModule(nn.Module):
         return seen
 
 
-def still(model: GLCModel) -> None:
-    """What a video model is given: its image model, backbone included, works as it will in use."""
+def still(model: GLCModel, stage: Stage) -> None:
+    """What a stage does not train works as it will in use: a codebook would go on learning by itself. So does what a
+    video model is given, its image model with the backbone."""
+    learning = {name.partition(".")[0] for name in stage.trains}
+    for name, part in model.named_children():
+        if name not in learning:
+            part.eval()
     if isinstance(model, GLCVideo):
         model.image.eval()
         model.backbone.eval()
@@ -260,6 +265,17 @@ def untrained(recipe: Recipe) -> GLCModel:
     return model
 
 
+def begin(recipe: Recipe) -> GLCModel:
+    """The model that a run begins with."""
+    model = untrained(recipe)
+    for part, pretrained in recipe.pretrained.items():
+        network: Any = model.get_submodule(part)
+        network.load_pretrained(zoo.network(pretrained.network), **pretrained.args)
+    if recipe.start is not None:
+        model.load_state_dict(begun(model, recipe.start, recipe.anew))
+    return model
+
+
 def merged(config: dict, changes: dict) -> dict:
     """``config`` with what ``changes`` says otherwise, dicts within them likewise."""
     changed = dict(config)
@@ -280,11 +296,7 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
     for stage in recipe.stages:
         share_of(stage, fabric.world_size)
     data = Material(recipe, folder)
-    model = untrained(recipe)
-    for part, pretrained in recipe.pretrained.items():
-        model.get_submodule(part).load_pretrained(zoo.network(pretrained.network), **pretrained.args)
-    if recipe.start is not None:
-        model.load_state_dict(begun(model, recipe.start, recipe.anew))
+    model = begin(recipe)
     average = AveragedModel(model)
     state = folder / STATE
     facts = {"stage": 0, "step": 0, "seconds": 0.0, "images": 0}
@@ -342,8 +354,8 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             module.own.begin(samples, model.backbone.analysis)
     if facts["step"]:  # after the engine has put everything on its device
         load_state(state, modules, optimizers)
-    still(model)  # after loading, which puts every part in the mode of the whole
-    still(average.module)
+    still(model, stage)  # after loading, which puts every part in the mode of the whole
+    still(average.module, stage)
 
     chunks = stage.chunks if isinstance(model, GLCVideo) else 1
     loader = batches(fabric, stage, samples, facts["step"], chunks, module.own)

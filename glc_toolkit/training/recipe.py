@@ -14,8 +14,9 @@ class Strict(BaseModel):
 
 
 class Term(Strict):
-    """One loss: its weight and the arguments of its component."""
+    """One loss: its weight, its component, which is that of its name if none is said, and the component's arguments."""
 
+    loss: str | None = None
     weight: float = 1.0
     args: dict[str, Any] = {}
 

@@ -4,6 +4,7 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from glc_toolkit.evaluation.evaluate import METRICS, measure, summary
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.registry import build
 from glc_toolkit.training.data import decode, decode_clip, find_clips, find_pictures, split
+from glc_toolkit.training.dry_run import dry_run
 from glc_toolkit.training.loop import train
 from glc_toolkit.training.recipe import Recipe
 from glc_toolkit.training.state import STATE
@@ -47,6 +49,28 @@ def run(recipe_file: Path, out: Path | None = None, smoke: bool = False, minutes
         return ""
     folder = export(model, recipe, out / recipe.name)
     return f"{folder}: {zoo.info(folder)['bytes']:,} bytes, {time.monotonic() - started:.0f} s"
+
+
+def planned(recipe_file: Path, minutes: float | None = None) -> Iterator[str]:
+    """What ``glc train --dry-run`` says: a heading, and a line as soon as a stage was tried."""
+    recipe = Recipe.read(recipe_file)
+    if minutes is not None:
+        recipe = recipe.within(minutes)
+    head = ("stage", "objective", "learns", "of weights", "GFLOP a step", "memory", "s a step", "minutes", "images")
+    yield " ".join(f"{name:>12}" for name in head)
+    for row in dry_run(recipe):
+        cells = (
+            row["stage"],
+            row["objective"],
+            f"{row['learning'] / 1e6:.2f} M",
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['GFLOP']:.0f}",
+            f"{row['memory']:.0f} MB",
+            f"{row['seconds']:.2f}",
+            f"{row['minutes']:.0f}",
+            f"{row['images']:,}",
+        )
+        yield " ".join(f"{cell:>12}" for cell in cells)
 
 
 def export(model: GLCModel, recipe: Recipe, folder: Path) -> Path:

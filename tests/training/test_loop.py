@@ -20,9 +20,10 @@ from glc_toolkit.components.backbones.thumbnail import ThumbnailBackbone
 from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
-from glc_toolkit.training.loop import StageModule, TrainingError, adversary, groups, share_of, train
+from glc_toolkit.training.dry_run import dry_run
+from glc_toolkit.training.loop import StageModule, TrainingError, adversary, groups, share_of, still, train
 from glc_toolkit.training.recipe import Recipe, Stage
-from glc_toolkit.training.run import run
+from glc_toolkit.training.run import planned, run
 from tests.conftest import ROOT
 
 GAN = {"l1": {}, "lpips": {"args": {"net": "alex"}}, "gan": {"weight": 0.5, "args": {"width": 8, "layers": 2}}}
@@ -83,6 +84,34 @@ def test_a_backbone_with_a_thumbnail_has_stages_of_its_own(recipe, tmp_path, mon
     model = train(Recipe(**{**recipe, "stages": [upscaling]}), tmp_path / "upscaling")
     assert not torch.equal(model.backbone.generator.conv_hr.weight, published["conv_hr.weight"])
     assert not model.backbone.encoder.network[-1].weight.any()
+
+
+def test_a_loss_may_stand_twice(recipe):
+    stage = Stage(**{**recipe["stages"][2], "losses": {"l1": {}, "other": {"loss": "l1", "weight": 2}}})
+    module = StageModule(models.build(recipe["model"]), stage)
+    _, terms = module(torch.rand(1, 3, 64, 64), torch.zeros(1), 0, 0)
+    assert terms["l1"] == terms["other"] > 0
+
+
+def test_what_a_stage_does_not_train_works_as_in_use(recipe):
+    """A codebook that follows what it sees would go on moving."""
+    stage = Stage(**{**recipe["stages"][2], "trains": ["backbone.generator", "transform"]})
+    model = models.build(recipe["model"]).train()
+    still(model, stage)
+    assert model.training and model.backbone.training and model.transform.training
+    assert not any(part.training for part in (model.hyper, model.hyper.quantizer, model.context, model.entropy_model))
+
+
+def test_a_dry_run_says_what_each_stage_takes(recipe, tmp_path):
+    recipe["stages"][0] |= {"steps": 1000, "minutes": 0.01}
+    rows = list(dry_run(Recipe(**recipe)))
+    assert [row["stage"] for row in rows] == ["I", "II", "III"]
+    first, second, third = rows
+    assert first["learning"] < third["learning"] == third["parameters"] == second["parameters"]
+    assert second["GFLOP"] < third["GFLOP"]
+    assert first["minutes"] == 0.01
+    assert third["images"] == recipe["stages"][2]["steps"] * 2
+    assert len(list(planned(write(recipe, tmp_path / "recipe.yaml")))) == 1 + len(rows)
 
 
 def test_three_stages_end_in_a_zoo_folder(recipe, tmp_path):

@@ -1,0 +1,61 @@
+"""What a recipe would take, before hours are spent: one real step of each stage, counted and timed."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from glc_toolkit.evaluation import memory
+from glc_toolkit.training.loop import StageModule, begin, still
+from glc_toolkit.training.recipe import Recipe, Stage
+
+
+def dry_run(recipe: Recipe) -> Iterator[dict]:
+    """A row for each stage: ``stage objective learning parameters GFLOP memory seconds minutes images``.
+
+    ``learning`` and ``parameters`` are counts of weights, those that the stage trains and all; ``GFLOP`` and ``seconds``
+    are of a step, forward and backward, adversary, optimizer and reading pictures left out; ``memory`` is the megabytes
+    that a process grows by in it; ``minutes`` the stage as its recipe and this machine have it, and ``images`` what it
+    sees by then. Pictures are random numbers.
+    """
+    torch.manual_seed(recipe.seed)
+    model = begin(recipe)
+    for stage in recipe.stages:
+        module = StageModule(model, stage).train().to(memory_format=torch.channels_last)
+        still(model, stage)
+        with FlopCounterMode(display=False) as counter:  # which takes time: the step is timed by another
+            step(module, recipe, stage)
+        with memory.peak() as grown:
+            started = time.perf_counter()
+            step(module, recipe, stage)
+            seconds = time.perf_counter() - started
+        minutes = min(stage.steps * seconds / 60, stage.minutes or float("inf"))
+        weights = [p for p in model.parameters()]
+        yield {
+            "stage": stage.name,
+            "objective": stage.objective,
+            "learning": sum(p.numel() for p in weights if p.requires_grad),
+            "parameters": sum(p.numel() for p in weights),
+            "GFLOP": counter.get_total_flops() / 1e9,
+            "memory": grown["megabytes"],
+            "seconds": seconds,
+            "minutes": minutes,
+            "images": round(min(60 * minutes / seconds, stage.steps)) * stage.batch,
+        }
+
+
+def step(module: StageModule, recipe: Recipe, stage: Stage) -> None:
+    """Forward and backward, of the losses that have no discriminator."""
+    frames = (stage.frames if stage.chunk is None else stage.chunk + 1,) if module.objective == "clip" else ()
+    x = torch.rand(stage.batch, *frames, 3, stage.crop, stage.crop)
+    quality = (module.model.levels - 1) * torch.rand(stage.batch)
+    if stage.all_levels:
+        quality = torch.arange(module.model.levels).repeat(stage.batch).float()
+        x = x.repeat_interleave(module.model.levels, 0)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16-mixed"):
+        _, terms = module(x, quality, 0, 0)
+    total = sum(stage.losses[name].weight * term for name, term in terms.items())
+    assert isinstance(total, torch.Tensor)
+    total.backward()
+    module.zero_grad()
