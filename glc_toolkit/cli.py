@@ -29,7 +29,11 @@ PIPE = "-"  # the standard output
 INTERRUPTED = 130  # exit code: what there is so far was kept
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 model_option = click.option(
-    "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name[@revision]."
+    "-m",
+    "--model",
+    default="glc-image-0.03",
+    show_default=True,
+    help="Zoo name[@version], folder or hf://owner/name[@revision].",
 )
 max_pixels_option = click.option(
     "--max-pixels",
@@ -578,10 +582,14 @@ def zoo_():
 @zoo_.command("list")
 @as_json
 def zoo_list(as_json):
-    """Models that can be loaded by name."""
-    from glc_toolkit import zoo
+    """Models that can be loaded by name; a bare name is the newest version."""
+    from glc_toolkit import versions
 
-    _show(zoo.list_models(), as_json, "\n".join(zoo.list_models()) or "no models")
+    found = versions.found()
+    names = sorted(versions.named(found))
+    newest = dict(sorted(found))
+    lines = [f"{name:24} version {newest.get(name) or versions.split(name)[1]}" for name in names]
+    _show(names, as_json, "\n".join(lines) or "no models")
 
 
 @zoo_.command("info")

@@ -21,7 +21,7 @@ SHORTEST = {"lpips-alex": 31, "lpips-vgg": 16}
 MOST = {"lpips-vgg": 2**22, "dists": 2**22}
 NO_VALUE = (
     "no value, and left out of means: ms-ssim of sides up to 160, lpips-alex of sides below 31, "
-    "grid of sides below 17, dists and lpips-vgg of pictures above 4,194,304 pixels"
+    "lpips-vgg of sides below 16, grid of sides below 17, dists and lpips-vgg of pictures above 4,194,304 pixels"
 )
 
 
