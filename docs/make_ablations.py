@@ -23,7 +23,7 @@ RESULTS = DOCS / "results" / "ablations.json"
 MINUTES = (4.0, 2.0, 4.0)  # of the three stages
 RATES = [0.021, 0.023, 0.025, 0.028]  # bpp of the four levels, near those that the first arm ends at
 EVERY = 3  # held-out picture is measured
-SHOWN = ("bpp", "lpips-alex", "dists", "psnr")
+SHOWN = ("bpp", "lpips-alex", "lpips-vgg", "dists", "psnr")
 
 
 def glc() -> Recipe:
@@ -94,11 +94,12 @@ def main(folder: str, *names: str) -> None:
             curves.append(curve(name, Path(folder)))
             RESULTS.write_text(json.dumps(curves, indent=1) + "\n")
     curves.sort(key=lambda done: list(ARMS).index(done["name"]))
-    plot(curves, DOCS / "images" / "ablations.png", SHOWN[1:])
-    print("| arm | level |", " | ".join(SHOWN), "|\n|" + "---|" * (len(SHOWN) + 2))
+    shown = [key for key in SHOWN if all(key in done["results"] for done in curves)]
+    plot(curves, DOCS / "images" / "ablations.png", shown[1:])
+    print("| arm | level |", " | ".join(shown), "|\n|" + "---|" * (len(shown) + 2))
     for done in curves:
         for level in range(len(done["results"]["bpp"])):
-            values = [f"{done['results'][key][level]:.4f}" for key in SHOWN]
+            values = [f"{done['results'][key][level]:.4f}" for key in shown]
             print(f"| {done['description']} | {level} |", " | ".join(values), "|")
 
 

@@ -24,7 +24,7 @@ RESULTS = DOCS / "results" / "glc-video-0.01.json"
 MODEL, STILL, EFFORT = "glc-video-0.01", "its image model", 32
 SEARCHED = f"{MODEL}-effort{EFFORT}"
 FRAMES, EVERY = 96, 8
-SHOWN = ("bpp", "psnr", "lpips-alex", "dists", "flicker")
+SHOWN = ("bpp", "psnr", "lpips-alex", "lpips-vgg", "dists", "flicker")
 
 
 def stills(path: Path, model: api.GLCImage) -> list[dict]:
@@ -48,7 +48,9 @@ def means(rows: list[dict]) -> list[dict]:
         clips = [[row for row in own if row["clip"] == clip] for clip in {row["clip"] for row in own}]
         levels = list(zip(*clips, strict=True))
         results = {
-            key: [fmean(r[key] for r in level) for level in levels] for key in SHOWN if levels[0][0][key] is not None
+            key: [fmean(r[key] for r in level) for level in levels]
+            for key in SHOWN
+            if levels[0][0].get(key) is not None
         }
         curves.append(
             {"name": codec, "description": f"{FRAMES} frames, mean of {len(clips)} clips", "results": results}
@@ -82,7 +84,7 @@ def main(folder: str, *names: str) -> None:
             print(line(curve["name"], level, *(curve["results"].get(key, [None] * 9)[level] for key in SHOWN)))
     print(line("clip", "codec", "setting", *SHOWN), line(*["---"] * (len(SHOWN) + 3)), sep="\n")
     for row in rows:
-        print(line(row["clip"], row["codec"], row["setting"], *(row[key] for key in SHOWN)))
+        print(line(row["clip"], row["codec"], row["setting"], *(row.get(key) for key in SHOWN)))
 
 
 if __name__ == "__main__":

@@ -349,7 +349,8 @@ def _reader(
     own = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
     if own != stream.fingerprint:
         raise BitstreamError(
-            f"this file was written with a model of fingerprint {stream.fingerprint.hex()}, "
+            f"this file was written with {zoo.released(stream.fingerprint.hex()) or 'a model'} of fingerprint "
+            f"{stream.fingerprint.hex()}, "
             f"but {codec.config.get('name', 'the given model')!r} has {own.hex()}"
         )
     if reason := io.too_large(stream.width, stream.height, codec.downsampling_factor, max_pixels):

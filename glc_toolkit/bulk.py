@@ -26,7 +26,7 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
-from glc_toolkit import api, bitstream, io, registry, zoo
+from glc_toolkit import api, bitstream, io, registry, versions, zoo
 from glc_toolkit.evaluation import evaluate
 from glc_toolkit.models import GLCImage
 from glc_toolkit.types import BitstreamError
@@ -149,7 +149,7 @@ def absolute(job: Job) -> Job:
         return text if "://" in text else os.path.abspath(text)
 
     model = job.model
-    if model is not None and model not in zoo.folders():
+    if model is not None and not versions.find(model):
         model = path(model)
     return replace(job, source=path(job.source), target=path(job.target), model=model)
 

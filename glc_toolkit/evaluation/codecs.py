@@ -1,10 +1,13 @@
 """Codecs to compare, by the names that the command line takes: ``avif``, ``jxl:0,10``, ``glc-image-0.03:0,1.5``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from PIL import Image
+
+from glc_toolkit.types import ModelFileError
 
 
 class Codec(Protocol):
@@ -24,6 +27,8 @@ class Family:
     settings: Sequence  # all there are, from the smallest file to the largest
     default: Sequence
     at: Callable[[float | str], Codec]
+    title: str = ""  # on pages, for the name
+    shows: str = ""  # "avif" where a browser shows the files, which are of this type
 
     def nearest(self, picture: Image.Image, size: float) -> float | str:
         """The setting whose file comes nearest to ``size`` bytes.
@@ -46,6 +51,17 @@ class Family:
             else:
                 high = middle
         return self.settings[min(range(max(low - 1, 0), low + 1), key=lambda i: abs(size_at(i) - size))]
+
+
+def able(names: Iterable[str]) -> list[Family]:
+    """Those of the classic codecs that can run here."""
+    from glc_toolkit.evaluation import classic
+
+    found = []
+    for name in names:
+        with suppress(ValueError, ModelFileError):
+            found.append(classic.FAMILIES[name]())
+    return found
 
 
 def named(text: str, settings: str = "", effort: int = 0, max_pixels: int | None = None) -> tuple[Family, list]:

@@ -5,17 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from PIL import Image, ImageDraw, ImageFont, features
+from PIL import Image, ImageDraw, ImageFont
 
 from glc_toolkit import api, io, registry, zoo
-from glc_toolkit.evaluation import classic
+from glc_toolkit.evaluation.codecs import able
 from glc_toolkit.evaluation.evaluate import METRICS, measure
 
-RIVALS = ["AVIF", "JPEG"] if features.check("avif") else ["JPEG"]
+RIVALS = ("avif-quarter", "avif", "jpeg")
 
 
 def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: int | None = None) -> Iterator[dict]:
-    """Compress ``picture`` to ``out/NAME.glc`` and back, against ``RIVALS`` at the nearest sizes they reach.
+    """Compress ``picture`` to ``out/NAME.glc`` and back, against those of ``RIVALS`` that run here, at the
+    nearest sizes they reach.
 
     Yields a row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
     """
@@ -50,17 +51,17 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: i
 
     own = row(f"GLC ({glc.config.get('name')})", to_file, decoded)
     yield own
-    for name in RIVALS:
-        family = classic.FAMILIES[name.lower()]()
+    for family in able(RIVALS):
         setting = family.nearest(original, own["bytes"])
         codec = family.at(setting)
-        yield row(f"{name} q{setting}", lambda: codec.encode(original), codec.decode)  # noqa: B023
+        yield row(f"{family.title} q{setting}", lambda: codec.encode(original), codec.decode)  # noqa: B023
     io.save(panels[1][1], out / f"{picture.stem}-glc.png")
     io.save(side_by_side(panels), out / f"{picture.stem}-comparison.png")
 
 
-def side_by_side(panels: list[tuple[str, Image.Image]], columns: int = 2) -> Image.Image:
-    """Captioned pictures in a grid."""
+def side_by_side(panels: list[tuple[str, Image.Image]]) -> Image.Image:
+    """Captioned pictures in a grid of two or three columns."""
+    columns = 2 if len(panels) <= 4 else 3
     width, height = panels[0][1].size
     size = max(12, width // 40)
     font, bar = ImageFont.load_default(size=size), 2 * size

@@ -13,7 +13,7 @@ from glc_toolkit import io
 from glc_toolkit.evaluation import memory
 
 TEXT = ("setting", "image", "sha256", "matched")  # keys of a row that are no measurement
-METRICS = ("psnr", "ms-ssim", "lpips-alex", "dists")
+METRICS = ("psnr", "ms-ssim", "lpips-alex", "lpips-vgg", "dists")
 
 # The shortest side, and the most pixels, that a metric is measured at. Of less, the poolings of LPIPS leave nothing;
 # VGG16, which DISTS stands on too, takes 1.5 kB for each pixel.
@@ -21,7 +21,7 @@ SHORTEST = {"lpips-alex": 31, "lpips-vgg": 16}
 MOST = {"lpips-vgg": 2**22, "dists": 2**22}
 NO_VALUE = (
     "no value, and left out of means: ms-ssim of sides up to 160, lpips-alex of sides below 31, "
-    "grid of sides below 17, dists and lpips-vgg of pictures above 4,194,304 pixels"
+    "lpips-vgg of sides below 16, grid of sides below 17, dists and lpips-vgg of pictures above 4,194,304 pixels"
 )
 
 

@@ -1,8 +1,7 @@
 """``glc report``: pictures through the codec and its rivals, as one page that needs no network.
 
 The page is ``page/page.html`` (Jinja2) with ``page.css`` and ``page.js`` inside; everything it shows comes from the one
-JSON object that is made here. A rival's picture is its very file, which the browser decodes; the original and what GLC
-makes of it are lossless.
+JSON object that is made here. A rival's picture is its very file where the browser decodes it; all others are lossless.
 """
 
 import io as streams
@@ -18,15 +17,15 @@ from statistics import fmean
 import torch
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from PIL import Image, features
+from PIL import Image
 
 import glc_toolkit
 from glc_toolkit import api, io, registry, zoo
-from glc_toolkit.evaluation import classic
 from glc_toolkit.evaluation.bits import bit_map
+from glc_toolkit.evaluation.codecs import Family, able
 from glc_toolkit.evaluation.evaluate import METRICS, measure
 
-RIVALS = [name for name in ("JPEG", "WebP", "AVIF") if name == "JPEG" or features.check(name.lower())]
+RIVALS = ("jpeg", "webp", "avif", "avif-quarter")
 LARGER = (2, 4)  # rivals are also shown at these multiples of the best level's size
 WEBP_SIDE = 16383  # the longest it can have
 LABELS = {
@@ -60,13 +59,13 @@ def report(
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
     codec = zoo.load(model)
-    able = rivals(pictures)
+    against = rivals(pictures)
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
     with io.replacing(out) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
         shown = []
         for path in pictures:
             levels = qualities or range(codec.levels)
-            shown.append((yield from _picture(path, codec, levels, distances, able, max_pixels)))
+            shown.append((yield from _picture(path, codec, levels, distances, against, max_pixels)))
         data = {
             "metrics": [
                 {"name": name, "label": LABELS.get(name, name), "higher": bool(distance.higher_is_better)}
@@ -91,8 +90,8 @@ def steps(pictures: Sequence[Path], levels: int) -> int:
     return len(pictures) * (levels + len(rivals(pictures)) * (levels + len(LARGER)))
 
 
-def rivals(pictures: Sequence[Path]) -> list[str]:
-    """Those of ``RIVALS`` that can have all pictures: means are over the same ones for every codec."""
+def rivals(pictures: Sequence[Path]) -> list[Family]:
+    """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec."""
 
     def longest(path: Path) -> int:
         try:
@@ -101,7 +100,7 @@ def rivals(pictures: Sequence[Path]) -> list[str]:
         except Exception:  # reading it in earnest will say what is wrong
             return 0
 
-    return [name for name in RIVALS if name != "WebP" or all(longest(path) <= WEBP_SIDE for path in pictures)]
+    return able(name for name in RIVALS if name != "webp" or all(longest(path) <= WEBP_SIDE for path in pictures))
 
 
 def render(data: dict, facts: dict) -> str:
@@ -114,7 +113,7 @@ def render(data: dict, facts: dict) -> str:
 
 
 def _picture(
-    path: Path, codec, qualities: Sequence[float], distances: dict, able: list[str], max_pixels: int | None
+    path: Path, codec, qualities: Sequence[float], distances: dict, against: list[Family], max_pixels: int | None
 ) -> Iterator[dict]:
     """Yields a row for each file that is made of a picture; returns what the page shows of it.
 
@@ -173,24 +172,23 @@ def _picture(
         for n in LARGER
     ]
 
-    for name in able:
-        family = classic.FAMILIES[name.lower()]()
+    for family in against:
         known: dict[float | str, int] = {}
         for point in points:
             setting = family.nearest(original, point["size"])
             rival = family.at(setting)
             data = rival.encode(original)
             if setting not in known:
-                row, _, _ = item(
-                    name,
+                row, _, image = item(
+                    family.title,
                     f"quality {setting}",
                     lambda: rival.encode(original),  # noqa: B023
                     rival.decode,
                 )
                 yield row
-                row["src"] = data_uri(data, name.lower())
+                row["src"] = data_uri(data, family.shows) if family.shows else lossless(image)
                 known[setting] = len(items) - 1
-            point["items"][name] = known[setting]
+            point["items"][family.title] = known[setting]
     return {
         "name": path.name,
         "width": original.width,

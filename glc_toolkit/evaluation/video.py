@@ -20,7 +20,7 @@ from glc_toolkit import api, clips, registry
 from glc_toolkit.evaluation.evaluate import measure
 from glc_toolkit.io import to_tensor
 
-METRICS = ("psnr", "lpips-alex", "dists")
+METRICS = ("psnr", "lpips-alex", "lpips-vgg", "dists")
 CLASSIC = ("libx265", "libx264")
 
 

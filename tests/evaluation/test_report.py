@@ -53,7 +53,7 @@ def test_pictures_are_those_that_were_measured(made):
     for item in shown["items"]:
         data, image = embedded(item["src"])
         assert image.size == original.size
-        assert item["codec"] == "GLC" or len(data) == item["bytes"]
+        assert item["codec"] in ("GLC", "quarter AVIF + Real-ESRGAN") or len(data) == item["bytes"]
         assert io.to_tensor(image).sub(io.to_tensor(original)).square().mean() == pytest.approx(
             10 ** (-item["psnr"] / 10), rel=1e-4
         )
