@@ -24,9 +24,10 @@ from glc_toolkit.types import Backbone
 
 Model = TypeVar("Model", bound=GLCModel)
 LEARNING_RATE = 0.35  # of Adam, in standard deviations of what coding changes in a channel of the latent
-LEARNING_RATE_P = 0.18  # likewise, of a P frame, which starts from what was found for the frame before
+LEARNING_RATE_P = 0.1  # of a P frame, in standard deviations of the latent: it starts from what the last frame found
 P_SHARE = 1 / 32  # of the steps of an intra frame: there are many P frames, and each goes on where the last stopped
 LMBDA = 16.0  # distortion that a bit a pixel is worth, to begin with
+VGG = 2.0  # weight of LPIPS-VGG for pictures
 MEMORY = 0.9  # what a frame's bytes still count, a frame later, where the bytes of P frames are held
 BETAS = (0.8, 0.9)  # forgets soon, and with Nesterov's momentum: steps are few, and each has to count
 SIDE, OVERLAP = 64, 8  # of the windows that distortion is measured in, in latents: what keeps memory within bounds
@@ -36,17 +37,18 @@ CENTRES = (0.7548777, 0.5698403)  # from one part to the next, so that all of a 
 
 
 class Distortion(nn.Module):
-    """3 L1 + 2 LPIPS-Alex + 3 DISTS + 2 LPIPS-VGG + 20 grid of the pictures that ``backbone`` gives; DISTS and LPIPS-VGG
-    on parts of them."""
+    """3 L1 + 2 LPIPS-Alex + 3 DISTS + ``vgg`` LPIPS-VGG + 20 grid of the pictures that ``backbone`` gives; DISTS and
+    LPIPS-VGG on parts of them. (Clips do without the latter, which a P frame's few steps cannot follow, too.)"""
 
-    def __init__(self, backbone: Backbone, device: torch.device):
+    def __init__(self, backbone: Backbone, device: torch.device, vgg: float = 0.0):
         super().__init__()
         self.synthesis = backbone.synthesis
         self.cell = backbone.downsampling
         self.turn = 0
         self.lpips = registry.build("metric", {"name": "lpips-alex"}).to(device)
         self.dists = registry.build("metric", {"name": "dists"}).to(device)
-        self.lpips_vgg = registry.build("metric", {"name": "lpips-vgg"}).to(device)
+        self.vgg = vgg
+        self.lpips_vgg = registry.build("metric", {"name": "lpips-vgg"}).to(device) if vgg else None
         self.grid = registry.build("metric", {"name": "grid", "args": {"period": self.cell}})
 
     def forward(self, l_hat: Tensor, x: Tensor) -> Tensor:
@@ -77,8 +79,8 @@ class Distortion(nn.Module):
         top, left = (self.place(side // self.cell, step) for side, step in zip(x.shape[-2:], CENTRES, strict=True))
         part_hat, part = (self.cut(t, top, top + PART_SIDE, left, left + PART_SIDE) for t in (x_hat, x))
         loss = 3 * self.dists(part_hat, part).mean()
-        if min(part.shape[-2:]) >= self.cell:  # the poolings of LPIPS leave something
-            loss = loss + 2 * self.lpips_vgg(part_hat, part).mean()
+        if self.lpips_vgg is not None and min(part.shape[-2:]) >= self.cell:  # its poolings leave something
+            loss = loss + self.vgg * self.lpips_vgg(part_hat, part).mean()
         return loss
 
     def place(self, length: int, step: float) -> int:
@@ -103,23 +105,27 @@ def refine(
     quality: float,
     steps: int,
     progress: Callable[[float], object] = lambda share: None,
+    distortion: Distortion | None = None,
 ) -> Tensor:
     """The latent of ``x`` (1, 3, H, W) in [0, 1], made better in ``steps`` of gradient descent.
 
-    Lambda is steered so that the rate at ``quality`` stays what it was. Returns (1, C, h, w), what
+    Lambda is steered so that the rate at ``quality`` stays what it was. ``distortion`` is what is descended on, by
+    default that of pictures. Returns (1, C, h, w), what
     :meth:`GLCImage.encode_payload` takes.
     """
     check_effort(steps)
     network = differentiable(model)
     qualities = network.qualities(quality, 1, x.device)
-    distortion = Distortion(network.backbone, x.device)
+    distortion = distortion or Distortion(network.backbone, x.device, VGG)
 
     def code(l: Tensor) -> dict:
         return network.code_latent(l, qualities)
 
-    return descend(
-        model.analysis(x), code, distortion, model.pad(x), steps, LEARNING_RATE, hold=True, progress=progress
-    )
+    l = model.analysis(x).float()
+    with torch.no_grad():
+        changed = code(l)["l_hat"].float() - l
+    rate = LEARNING_RATE * changed.square().mean((0, 2, 3), keepdim=True).sqrt()  # sizes may differ a hundredfold
+    return descend(l, code, distortion, model.pad(x), steps, rate, hold=True, progress=progress)
 
 
 class VideoRefiner:
@@ -147,7 +153,8 @@ class VideoRefiner:
         if reference is None:
             level = self.model.image_quality(self.quality)
             self.plain, _ = self.model.encode_payload(l, self.quality_code, None)
-            self.found = Found(l, refine(self.model.image, x, level, self.effort) - l)
+            refined = refine(self.model.image, x, level, self.effort, distortion=self.distortion)
+            self.found = Found(l, refined - l)
             return self.model.encode_payload(self.found.added_to(l), self.quality_code, None)
         refined = self.refine_inter(self.found.added_to(l), x, reference)
         self.found = Found(l, refined - l)
@@ -165,7 +172,8 @@ class VideoRefiner:
         def code(l: Tensor) -> dict:
             return self.network.code_inter(l, reference, qualities)
 
-        return descend(l, code, self.distortion, self.model.pad(x), self.steps, LEARNING_RATE_P, self.lmbda)
+        rate = LEARNING_RATE_P * l.std(correction=0)
+        return descend(l, code, self.distortion, self.model.pad(x), self.steps, rate, self.lmbda)
 
 
 def descend(
@@ -174,41 +182,37 @@ def descend(
     distortion: Distortion,
     x: Tensor,
     steps: int,
-    rate_of_step: float,
+    rate: Tensor,
     lmbda: float = LMBDA,
     hold: bool = False,
     progress: Callable[[float], object] = lambda share: None,
 ) -> Tensor:
     """``l``, better by ``steps`` for the padded picture ``x``.
 
-    ``code`` is a model's ``code_latent``; ``rate_of_step`` is in standard deviations of what coding changes in each
-    channel, whose sizes can differ a hundredfold; ``hold`` steers ``lmbda`` so that the rate stays what it is at the
-    start.
+    ``code`` is a model's ``code_latent``; ``rate``, of the first step, is one number or one a channel; ``hold`` steers
+    ``lmbda`` so that the bits stay what they are at the start.
     """
     x = x.clone()  # a copy takes part in gradients, though x may come from inference mode
-    start = l.float()
-    with torch.no_grad():
-        changed = code(start)["l_hat"].float() - start
-        unit = changed.square().mean((0, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
-    offset = torch.zeros_like(start).requires_grad_()  # in those
+    l = l.float()
+    offset = torch.zeros_like(l).requires_grad_()  # in rates of the first step
     optimizer = torch.optim.NAdam([offset], betas=BETAS)
     budget = 0.0
     for step in range(steps):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=has_bf16(x.device)):
-            out = code(start + offset * unit)
+            out = code(l + offset * rate)
         l_hat = out["l_hat"].float()
-        rate = bpp_estimate(out["likelihoods"], x.shape[-2] * x.shape[-1])
+        bpp = bpp_estimate(out["likelihoods"], x.shape[-2] * x.shape[-1])
         slope = distortion(l_hat, x)
         optimizer.zero_grad()
-        (lmbda * rate + (l_hat * slope).sum()).backward()
+        (lmbda * bpp + (l_hat * slope).sum()).backward()
         for group in optimizer.param_groups:
-            group["lr"] = rate_of_step * (1 - step / steps) ** 0.7
+            group["lr"] = (1 - step / steps) ** 0.7
         optimizer.step()
-        budget = budget or rate.item()
+        budget = budget or bpp.item()
         if hold:
-            lmbda = steered(lmbda, rate.item(), budget)
+            lmbda = steered(lmbda, bpp.item(), budget)
         progress((step + 1) / steps)
-    return (start + offset * unit).detach()
+    return (l + offset * rate).detach()
 
 
 def steered(lmbda: float, spent: float, budget: float) -> float:
