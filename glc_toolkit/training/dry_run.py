@@ -14,10 +14,10 @@ from glc_toolkit.training.recipe import Recipe, Stage
 def dry_run(recipe: Recipe) -> Iterator[dict]:
     """A row for each stage: ``stage objective learning parameters GFLOP memory seconds minutes images``.
 
-    ``learning`` and ``parameters`` are counts of weights, those that the stage trains and all; ``GFLOP`` and ``seconds``
-    are of a step, forward and backward, adversary, optimizer and reading pictures left out; ``memory`` is the megabytes
-    that a process grows by in it; ``minutes`` the stage as its recipe and this machine have it, and ``images`` what it
-    sees by then. Pictures are random numbers.
+    ``learning`` and ``parameters`` are counts of weights: those that the stage trains, and all. ``GFLOP`` and
+    ``seconds`` are of one step, forward and backward; adversary, optimizer and reading pictures are left out.
+    ``memory`` is the megabytes that the process grows by in it. ``minutes`` is what the stage takes on this machine,
+    and ``images`` what it sees by then. Pictures are random numbers.
     """
     torch.manual_seed(recipe.seed)
     model = begin(recipe)

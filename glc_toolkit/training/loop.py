@@ -3,7 +3,6 @@
 stage I   "vqvae"   x -> l -> codes -> x_hat            learns the backbone
 stage II  "latent"  l -> y -> y_hat -> l_hat            learns the codec in the latent, backbone frozen
        or "thumbnail"  x -> ... -> l_hat -> t_hat       and what draws thumbnails, for a backbone that has these
-       or "upscale"  x -> t -> x_hat                    the generator of such a backbone, of true thumbnails
 stage III "joint"   x -> ... -> x_hat                   learns everything from pixels
 
 A video model learns the last two on clips: the first frame is an intra frame of its image model, of which losses see
@@ -126,9 +125,6 @@ class StageModule(nn.Module):
     def thumbnail(self, x: Tensor, quality: Tensor) -> dict:
         out = self.model.code_latent(self.model.backbone.analysis(x), quality)
         return {**out, **self.thumbnails(x, out["l_hat"])}
-
-    def upscale(self, x: Tensor, quality: Tensor) -> dict:
-        return {"x_hat": self.model.backbone.generator(self.model.backbone.thumbnail(x)).float()}
 
     def thumbnails(self, x: Tensor, l_hat: Tensor) -> dict:
         return {"t": self.model.backbone.thumbnail(x), "t_hat": self.model.backbone.draw(l_hat)}

@@ -43,7 +43,7 @@ class Stage(Strict):
     """A stretch of training with one objective."""
 
     name: str
-    objective: Literal["vqvae", "latent", "thumbnail", "upscale", "joint"]
+    objective: Literal["vqvae", "latent", "thumbnail", "joint"]
     trains: list[str]  #: parts of the model that learn, as backbone or backbone.encoder; the others are frozen
     steps: int = Field(gt=0)
     minutes: float | None = Field(None, gt=0)  #: ends the stage (and its schedule) earlier
