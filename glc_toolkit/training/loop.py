@@ -245,7 +245,7 @@ class Material:
     def samples(self, stage: Stage, model: GLCModel, seed: int, device: torch.device) -> Dataset:
         scales = self.recipe.data.scales
         if not isinstance(model, GLCVideo):
-            return Crops(self.pictures, stage.crop, scales, model.levels, seed, device, self.recipe.data.turns)
+            return Crops(self.pictures, stage.crop, scales, model.levels, seed, device, stage.turns)
         share = 1.0 if not self.clips else self.recipe.data.synthetic if self.pictures else 0.0
         return ClipCrops(self.clips, self.pictures, share, stage.frames, stage.crop, scales, model.levels, seed)
 

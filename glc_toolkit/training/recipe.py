@@ -25,7 +25,6 @@ class Data(Strict):
     sources: list[str]  #: folders and tar files, relative to the working directory
     holdout: int = Field(40, ge=0)  #: every so many pictures one is kept for validation
     scales: tuple[float, float] = (0.5, 1.0)
-    turns: bool = False  #: crops of pictures are also turned by quarters, for what is too large for so few pictures
     clips: list[str] = []  #: folders and video files, for a video model
     holdout_clips: list[str] = []  #: names of those kept for validation
     synthetic: float = Field(0.5, ge=0, le=1)  #: share of clips made by panning and zooming over pictures
@@ -49,6 +48,7 @@ class Stage(Strict):
     minutes: float | None = Field(None, gt=0)  #: ends the stage (and its schedule) earlier
     batch: int = Field(16, gt=0)
     crop: int = Field(128, gt=0)
+    turns: bool = False  #: crops of pictures are also turned by quarters
     frames: int = Field(3, gt=1)  #: of a clip, the first an intra frame, for a video model
     chunk: int | None = Field(None, gt=0)  #: P frames a step; a clip's steps follow each other; None for all in one
     lr: float = Field(2e-4, gt=0)

@@ -18,6 +18,16 @@ def test_samples_are_functions_of_their_number(pictures):
     assert not torch.equal(first[0][0], first[1][0])
 
 
+def test_crops_are_turned_by_quarters(pictures):
+    found = find_pictures([str(pictures)])
+    plain, turned = (Crops(found, 64, (0.5, 1.0), 3, seed=5, turns=turns) for turns in (False, True))
+    seen = set()
+    for i in range(20):
+        crop = plain[i][0]
+        seen |= {k for k in range(4) if torch.equal(turned[i][0], crop.rot90(k, (-2, -1)))}
+    assert seen == {0, 1, 2, 3}
+
+
 def test_held_out_pictures_are_not_trained_on(pictures):
     kept, held_out = split(find_pictures([str(pictures)]), 3)
     assert [name for name, _ in held_out] == ["2.png", "5.png"]
