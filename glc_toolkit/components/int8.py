@@ -100,10 +100,14 @@ def has_int8(device: torch.device) -> bool:
 
 @cache
 def works() -> bool:
+    """Tried on random features and weights, and on the largest of both, whose sums saturate in older instructions."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # who loads a model keeps their random numbers
-        conv = nn.Conv2d(LEAST_CHANNELS, LEAST_CHANNELS, 3, padding=1).bfloat16()
+        conv = nn.Conv2d(LEAST_CHANNELS, LEAST_CHANNELS, 3, padding=1, dtype=torch.bfloat16)
         x = torch.rand(1, LEAST_CHANNELS, 8, 8).bfloat16()
         try:
-            return bool((Int8Conv2d(conv)(x) - conv(x)).abs().max() < 0.05)
+            error = (Int8Conv2d(conv)(x) - conv(x)).abs().max()
+            conv.weight.fill_(0.125)
+            largest = torch.ones_like(x)
+            return bool(error < 0.05 and (Int8Conv2d(conv)(largest) / conv(largest) - 1).abs().max() < 0.02)
         except (AttributeError, RuntimeError):  # the operator is PyTorch's own, and may change
             return False
