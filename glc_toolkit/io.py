@@ -15,6 +15,7 @@ from torch import Tensor
 
 Picture = Image.Image | str | os.PathLike | np.ndarray | Tensor
 MAX_PIXELS = 2**25  # 33 megapixels, which glc-image-0.03 decodes in about 5 GB
+MAX_SIDE = 2**16  # more than formats of pictures but PNG and TIFF can have
 
 # Formats that Pillow knows by name but reads and writes with the help of another program only, or not at all.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -36,10 +37,15 @@ class PictureError(ValueError):
 
 
 def too_large(width: int, height: int, multiple: int = 1, max_pixels: int | None = None) -> str:
-    """Why a picture is above the limit once its sides are padded to multiples of ``multiple``; empty if it is not.
+    """Why a picture is above the limits once its sides are padded to multiples of ``multiple``; empty if it is not.
 
-    ``max_pixels`` is :data:`MAX_PIXELS` where ``None``, and no limit where 0.
+    ``max_pixels`` is :data:`MAX_PIXELS` where ``None``, and no limit where 0; nor then is :data:`MAX_SIDE`.
     """
+    if max_pixels != 0 and max(width, height) > MAX_SIDE:
+        return (
+            f"{width} x {height} pixels have a side above the limit of {MAX_SIDE}; "
+            "set max_pixels (--max-pixels) to 0 if you trust the picture and have the memory"
+        )
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     padded = -(-width // multiple) * -(-height // multiple) * multiple**2
     if not limit or padded <= limit:

@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors import safe_open
 
-from glc_toolkit import __version__, registry, weights
+from glc_toolkit import __version__, models, registry, weights
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.types import BitstreamError, ModelFileError
@@ -191,7 +191,11 @@ def by_fingerprint(start: bytes, precision: str = "float32") -> GLCModel:
 
 
 def register_with_compressai() -> None:
-    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name."""
+    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name.
+
+    There its levels are qualities from one, ``pretrained=False`` gives it untrained, and ``--half`` runs its backbone in
+    bf16, since no cast may move its symbols.
+    """
     from compressai.zoo import image_models
     from compressai.zoo.image import model_architectures
 
@@ -205,13 +209,36 @@ def register_with_compressai() -> None:
             continue
 
         def pretrained(quality: int, metric: str = "mse", pretrained: bool = True, progress: bool = False, name=name):
+            if metric not in ("mse", "ms-ssim"):  # CompressAI's words, though no model here was trained for either
+                raise ValueError(f"metric has to be mse or ms-ssim, not {metric!r}")
             model = load(name)
+            if not pretrained:
+                model = models.build(model.config)
             if not 1 <= quality <= model.levels:  # CompressAI counts from one
                 raise ValueError(f"quality of {name!r} has to be between 1 and {model.levels}, not {quality}")
             model.default_quality = float(quality - 1)
+            model.half = lambda: InHalf(model)
             return model
 
         image_models[name] = pretrained
+        model_architectures[name] = GLCImage  # of checkpoints
+
+
+class InHalf(torch.nn.Module):
+    """What CompressAI's ``eval_model`` makes of a model by ``--half``: float16 pictures, a backbone in bf16."""
+
+    def __init__(self, model: GLCModel):
+        super().__init__()
+        self.model = model.set_precision("bf16")
+
+    def half(self) -> "InHalf":
+        return self
+
+    def compress(self, x: torch.Tensor) -> dict:
+        return self.model.compress(x)
+
+    def decompress(self, strings: list[list[bytes]], shape: torch.Size) -> dict:
+        return {"x_hat": self.model.decompress(strings, shape)["x_hat"].half()}
 
 
 def push(

@@ -10,6 +10,7 @@ from glc_toolkit.components.int8 import has_int8
 from glc_toolkit.models import base
 from glc_toolkit.models.base import has_bf16
 from tests.conftest import ROOT
+from tests.make_golden import latent_hash, references_hash
 
 
 @pytest.fixture(scope="module", params=["bf16", "int8"])
@@ -90,3 +91,28 @@ def test_auto_is_the_fastest_there_is(monkeypatch):
         monkeypatch.setattr(base, f"has_{chosen}", lambda device: False, raising=False)
     with pytest.raises(ValueError, match="int8 needs a processor with VNNI"):
         zoo.load("glc-image-0.03", precision="int8")
+
+
+def test_what_surrounds_loading_and_coding_moves_no_symbol(model, crop):
+    """Another default type, and autocast: streams are read to the same bits, and what is written there is read here."""
+    data, video = api.encode(crop, model=model), zoo.load("glc-video-0.01")
+    frames = [crop.crop((i, 0, 128 + i, 64)) for i in range(2)]
+    latents = latent_hash(data)
+    torch.set_default_dtype(torch.float64)
+    try:
+        zoo._load.cache_clear()
+        other, other_video = zoo.load("glc-image-0.03"), zoo.load("glc-video-0.01")
+        assert other.fingerprint() == model.fingerprint() and other_video.fingerprint() == video.fingerprint()
+        assert {p.dtype for p in other.backbone.parameters()} == {torch.float32}
+        assert api.encode(crop, model=other) == data and latent_hash(data) == latents
+        clip = b"".join(api.encode_video(frames, other_video))
+        references = references_hash(clip)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        zoo._load.cache_clear()
+    assert b"".join(api.encode_video(frames, video)) == clip and references_hash(clip) == references
+    with torch.autocast("cpu", torch.bfloat16):
+        assert latent_hash(data) == latents and references_hash(clip) == references
+        inside, clip_inside = api.encode(crop, model=model), b"".join(api.encode_video(frames, video))
+        hashes = latent_hash(inside), references_hash(clip_inside)
+    assert (latent_hash(inside), references_hash(clip_inside)) == hashes
