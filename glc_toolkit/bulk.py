@@ -321,16 +321,19 @@ class Manifest:
         self.outputs: set[str] = set()
         if self.place.fs.exists(path):
             self.outputs = set(self.place.fs.find(self.place.root))
-            self.read(self.place.fs.cat_file(path).decode(), path)
+            self.read(self.place.fs.cat_file(path), path)
 
-    def read(self, text: str, path: str) -> None:
+    def read(self, data: bytes, path: str) -> None:
         try:
-            head, *rows = text.splitlines()
+            head, *rows = data.decode().splitlines()
             other = json.loads(head)
             for line in rows:
-                name = json.loads(line)["source"]
-                self.lines[name] = self.lines.get(name, "") + line + "\n"
-        except (ValueError, KeyError, TypeError) as error:
+                row = json.loads(line)
+                texts = [row["source"], *(row[key] for key in ("member", "output", "error") if key in row)]
+                if not all(isinstance(text, str) for text in texts):
+                    raise ValueError(f"{line[:80]} is no row of it")
+                self.lines[row["source"]] = self.lines.get(row["source"], "") + line + "\n"
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: {error}; remove it to begin anew") from error
         if other != self.head:
             raise ValueError(f"{path} is of another job, {head}; give another folder to write to")

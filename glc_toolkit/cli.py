@@ -250,9 +250,7 @@ def decode(source, target, model, preview, start, frames, strict, max_gap, max_p
     header, at, loaded = api.open_video(data, model, max_pixels, precision)
     total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at, max_gap=max_gap)) - start)
     damages = []
-    decoded = api.decode_video(
-        data, loaded, start, frames, strict, max_pixels, report=damages.append, max_gap=max_gap
-    )
+    decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, report=damages.append, max_gap=max_gap)
     try:
         with _bar(rate="fps") as bar:
             clips.save(bar.track(decoded, total=total, description="decode"), target, header.fps, header.colour)
@@ -516,7 +514,7 @@ def train(recipe, out, smoke, time_budget):
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
         raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise click.ClickException(f"{recipe} is no YAML: {_one_line(error)}") from None
 
 
@@ -828,5 +826,5 @@ def add_plugin_commands() -> None:
     for hook in registry.manager().hook.glc_commands.get_hookimpls():
         try:
             hook.function(*(cli for _ in hook.argnames))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             registry.complain(hook.plugin_name, error)

@@ -74,10 +74,8 @@ class Decoder:
         width = (cdf[rows, at + 1] - cdf[rows, at]).astype(np.float64)
         self.worth.append(float((PRECISION - np.log2(width)).sum() / 8))
         if sum(self.worth) > self._paid:
-            raise BitstreamError(
-                f"the entropy-coded data is damaged or cut short: symbols worth {sum(self.worth):.0f} bytes are asked of "
-                f"{self._paid - UNPAID}"
-            )
+            asked = f"symbols worth {sum(self.worth):.0f} bytes are asked of {self._paid - UNPAID}"
+            raise BitstreamError(f"the entropy-coded data is damaged or cut short: {asked}")
         return symbols
 
 

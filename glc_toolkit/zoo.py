@@ -15,6 +15,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ def verify(folder: str | os.PathLike) -> None:
                 raise ModelFileError(f"{folder / SUMS} names {name!r}, which is outside its folder")
             if not os.path.isfile(folder / name):
                 raise ModelFileError(f"{folder} lacks {name!r}, which {SUMS} lists")
-            if _sha256(folder / name) != expected:
+            if sha256(folder / name) != expected:
                 raise ModelFileError(f"{folder / name} is damaged: its sha256 is not that of {SUMS}; fetch it again")
     except OSError as error:
         raise ModelFileError(f"{folder} cannot be read: {error}") from error
@@ -114,11 +115,12 @@ def digest(model: str | os.PathLike) -> str:
 
 
 def _listed(sums: Path) -> dict[str, str]:
-    """``{file name: sha256}`` of a SHA256SUMS."""
+    """``{file name: sha256}`` of a SHA256SUMS, as ``sha256sum`` writes it, of files in either of its modes."""
     if not os.path.isfile(sums):
         raise ModelFileError(f"{sums.parent} has no {SUMS}")
     lines = sums.read_text("utf-8", errors="replace").splitlines()
-    listed = {name: digest for digest, mark, name in (line.partition("  ") for line in lines) if mark}
+    found = [re.fullmatch(r"([0-9A-Fa-f]{64}) [ *](.+)", line) for line in lines]
+    listed = {line[2]: line[1].lower() for line in found if line}
     if WEIGHTS not in listed:
         raise ModelFileError(f"{sums} does not list {WEIGHTS}")
     return listed
@@ -151,7 +153,7 @@ def write_sums(folder: str | Path) -> None:
     """Renew SHA256SUMS, after the card was edited say."""
     folder = Path(folder)
     names = [name for name in (CONFIG, WEIGHTS, CARD) if (folder / name).is_file()]
-    (folder / SUMS).write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in names))
+    (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names))
     _load.cache_clear()
 
 
@@ -193,8 +195,8 @@ def by_fingerprint(start: bytes, precision: str = "float32") -> GLCModel:
 def register_with_compressai() -> None:
     """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name.
 
-    There its levels are qualities from one, ``pretrained=False`` gives it untrained, and ``--half`` runs its backbone in
-    bf16, since no cast may move its symbols.
+    There its levels are qualities from one, ``pretrained=False`` gives it untrained, and ``--half`` runs its backbone
+    in bf16, since no cast may move its symbols.
     """
     from compressai.zoo import image_models
     from compressai.zoo.image import model_architectures
@@ -317,20 +319,34 @@ def _with_front_matter(card: str, metadata: dict) -> str:
 
 def _from_hub(text: str) -> Path:
     """The cached copy, or a new one. The hub's library moves a file into its cache only when it is whole, but a
-    snapshot of several may lack some after a download that was cut off."""
-    from huggingface_hub import snapshot_download
+    snapshot of several may lack some after a download that was cut off, and any may be damaged later."""
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     repository, _, revision = text.partition("@")
-    wanted = {"repo_id": repository, "revision": revision or None, "allow_patterns": list(FILES)}
+    revision = revision or "main"
+    if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", revision) or ".." in revision:  # it names a file in the cache
+        raise ModelFileError(f"{revision!r} is no name of a revision on the hub")
+    wanted = {"repo_id": repository, "allow_patterns": list(FILES)}
     try:
-        cached = Path(snapshot_download(**wanted, local_files_only=True))
+        cached = Path(snapshot_download(**wanted, revision=revision, local_files_only=True))
         if all(os.path.isfile(cached / name) for name in FILES):
+            verify(cached)
             return cached
+    except ModelFileError:
+        wanted["force_download"] = True
     except (LocalEntryNotFoundError, ValueError):
         pass
     try:
-        return Path(snapshot_download(**wanted))
+        commit = HfApi().model_info(repository, revision=revision).sha
+        if not re.fullmatch("[0-9a-f]{40}", commit or ""):  # it names a folder in the cache
+            raise ValueError(f"the hub gives {commit!r} as the commit, which is none")
+        fetched = Path(snapshot_download(**wanted, revision=commit))
+        if revision != commit:  # for the next time, as the hub's library would have noted it
+            note = fetched.parent.parent / "refs" / revision
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(commit)
+        return fetched
     except RepositoryNotFoundError as error:
         raise ModelFileError(f"the hub has no repository {repository!r}, or it is private") from error
     except RevisionNotFoundError as error:
@@ -340,5 +356,10 @@ def _from_hub(text: str) -> Path:
         raise ModelFileError(f"hf://{text} is not cached and cannot be fetched: {reason}") from error
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(path: Path) -> str:
+    """Of a file that may not fit into memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()

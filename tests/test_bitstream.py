@@ -77,7 +77,7 @@ def test_a_video_that_shrinks_while_it_is_read(tmp_path):
     data = bitstream.read(path)
     with path.open("r+b") as file:
         file.truncate(3)
-    header, at = videostream.parse_header(data)
+    _, at = videostream.parse_header(data)
     assert len([item for item in videostream.records(data, at) if isinstance(item, videostream.Frame)]) == 12
 
 

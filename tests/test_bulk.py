@@ -162,6 +162,25 @@ def test_a_target_of_another_job_is_refused(job, source, tmp_path):
             bulk.run(job())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"job": null}\n{"source": null}\n',
+        b'{"job": null}\n{"source": "a.png", "member": null}\n',
+        b'{"job": null}\nnull\n',
+        b"[" * 100_000,
+        '{"job": "\u00e9"}'.encode("utf-16"),
+        b"",
+    ],
+)
+def test_a_manifest_that_is_none(job, tmp_path, text):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / bulk.MANIFEST).write_bytes(text)
+    with pytest.raises(ValueError, match=r"manifest\.jsonl is damaged: .*; remove it to begin anew"):
+        bulk.run(job())
+    assert (tmp_path / "out" / bulk.MANIFEST).read_bytes() == text
+
+
 def test_an_encoder_that_learned_is_another_job(job, tmp_path, tiny_model):
     """Its fingerprint is the old one, as decoders need no other."""
     bulk.run(job())
@@ -258,9 +277,9 @@ def test_a_member_that_claims_gigabytes_is_not_read(job, source, tmp_path):
     subprocess.run(["tar", "--sparse", "-cf", shard, "huge.png", "huge.bin", "a.png"], cwd=source, check=True)
     assert shard.stat().st_size < 10**5
     (source / "huge.bin").unlink()
-    for place in (shard, source / "huge.png"):
+    for target, place in (("out", shard), ("other", source / "huge.png")):
         with memory_limit(2**30):
-            report = bulk.run(job(source=str(place)))
+            report = bulk.run(job(target, source=str(place)))
         assert report.errors and all(f"more than {2**28} bytes" in row["error"] for row in report.errors)
     assert list(members((tmp_path / "out" / "sparse.tar").read_bytes())) == ["a.png.glc"]
 

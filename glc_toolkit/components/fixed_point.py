@@ -60,10 +60,10 @@ def to_fixed_point(network: nn.Module) -> None:
 
 def to_floating_point(network: nn.Module) -> None:
     """Take ``network`` to float32, to be trained or compared."""
-    network.float()
     for module in network.modules():
         if isinstance(module, FixedConv):
             module.exact = False
+    network.float()
 
 
 def integers(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,6 +134,12 @@ class FixedConv(nn.Conv2d):
         both = digits(torch.round(whole.double() / spare).to(torch.int16).reshape(-1, self.in_channels))
         self.high, self.crossed = both[:, 0].contiguous(), both.flip(1).flatten(1)
         self.unit = 256 * spare * unit
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> "FixedConv":
+        """What ``to`` and the like do. A cast would leave the integers what they are and change all around them."""
+        if self.exact and fn(torch.zeros(1, dtype=torch.float64)).dtype != torch.float64:
+            raise ValueError("a layer of an entropy decoder keeps float64; call train() on the model before a cast")
+        return super()._apply(fn, recurse)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.exact:

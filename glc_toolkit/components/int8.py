@@ -14,6 +14,7 @@ from torch.nn.utils import skip_init
 
 from glc_toolkit.components.backbones.vqgan import ResBlock, Upsample
 
+AT_ONCE = 2**18  # numbers that stay in a processor's cache
 LEAST_CHANNELS = 64  # with fewer, rounding features costs more than is gained
 
 
@@ -44,13 +45,21 @@ class Int8Conv2d(nn.Module):
         low, high = min(low, 0.0), max(high, 0.0)  # padding is with zeros
         step = max((high - low) / 254, 1e-12)
         zero = round(-low / step)
-        q = torch.add(torch.tensor(zero + 0.5), pixels.float(), alpha=1 / step)
-        q = q.to(torch.int16).to(torch.uint8).permute(0, 3, 1, 2)  # by way of int16: five times as fast
+        q = quantized(pixels, step, zero).permute(0, 3, 1, 2)
         sides = (list(self.conv.stride), list(self.conv.padding), list(self.conv.dilation), self.conv.groups)
         if self.packed is None:
             self.packed = torch.ops.onednn.qconv_prepack(self.weight, self.scales, step, zero, *sides, list(x.shape))
         weights = (self.packed, self.scales, self.zeros, self.bias)
         return torch.ops.onednn.qconv2d_pointwise(q, step, zero, *weights, *sides, 1.0, 0, x.dtype, "none", [], "")
+
+
+def quantized(x: Tensor, step: float, zero: int) -> Tensor:
+    """``x / step + zero``, rounded, in uint8: in parts, since large tensors in between cost more than the arithmetic."""
+    q = torch.empty(x.shape, dtype=torch.uint8)
+    half = torch.tensor(zero + 0.5)
+    for part, whole in zip(x.reshape(-1).split(AT_ONCE), q.view(-1).split(AT_ONCE), strict=True):
+        whole.copy_(torch.add(half, part.float(), alpha=1 / step).to(torch.int16))  # by way of int16: five times as fast
+    return q
 
 
 class Int8Upsample(nn.Module):

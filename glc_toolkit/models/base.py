@@ -295,8 +295,12 @@ class GLCModel(CompressionModel):
                 "a model for coding keeps its precision, which zoo.load(..., precision=) and "
                 "set_precision choose; call train() before a cast"
             )
-        super()._apply(fn, recurse)
-        return self if keeps(torch.float64) else self.eval()
+        if keeps(torch.float64):
+            return super()._apply(fn, recurse)
+        for part in self.modules():  # an image model within a video model, too
+            for module in part.exact if isinstance(part, GLCModel) else ():
+                to_floating_point(module)
+        return super()._apply(fn, recurse).eval()
 
     def update(self, scale_table: Tensor | None = None, force: bool = False, update_quantiles: bool = False) -> bool:
         """Fill the coding tables of every entropy model after training; True if any was filled."""

@@ -73,6 +73,16 @@ def test_casts_do_not_leave_fixed_point(model, half, crop):
     assert {p.dtype for p in cast.parameters()} == {torch.float32}
 
 
+def test_a_part_of_a_model_is_not_cast_either(model, crop):
+    own = zoo.load("glc-image-0.03")
+    for part in (own.hyper.h_s, own.context, own.hyper):
+        for cast in (lambda part: part.to(torch.bfloat16), lambda part: part.float(), lambda part: part.half()):
+            with pytest.raises(ValueError, match=r"keeps float64; call train\(\)"):
+                cast(part)
+    assert own.hyper.h_s.double() is own.hyper.h_s
+    assert api.encode(crop, model=own) == api.encode(crop, model=model)
+
+
 def test_a_rounded_model_keeps_its_name_and_refuses_what_would_lose_it(model, half, tmp_path):
     assert half.fingerprint() == model.fingerprint()
     for refused in (half.train, half.state_dict, lambda: half.set_precision("float32")):
