@@ -98,6 +98,17 @@ def test_it_reads_every_combination_of_components(hyper, context, noise, tmp_pat
     assert other["y_hat"].tobytes() == expected["y_hat"]
 
 
+@pytest.mark.parametrize("name", ["glc-image-0.03", "glc-video-0.01"])
+def test_the_fingerprint_is_what_the_page_says(name):
+    assert reference_decoder.fingerprint(zoo.locate(name)) == zoo.info(name)["fingerprint"]
+
+
+@pytest.mark.parametrize("hyper, context", COMBINATIONS)
+def test_the_fingerprint_of_every_combination_is_what_the_page_says(hyper, context, tmp_path):
+    folder = zoo.save(combination(hyper, context), tmp_path / "model", "combination")
+    assert reference_decoder.fingerprint(folder) == zoo.load(folder).fingerprint().hex()
+
+
 # -- only exact operations --------------------------------------------------------------------------------------------
 
 
