@@ -239,11 +239,11 @@ def decode_video(
             reference = model.decode_payload(
                 item.payload, header.quality_code, shape, None if item.intra else reference
             )
-            if item.number >= start:
-                picture = io.to_pillow(model.reconstruct(reference, shape))
+            shown = model.reconstruct(reference, shape) if item.number >= start else None
         except BitstreamError as error:  # its check was right, so this is what an encoder wrote, or a forgery
             raise BitstreamError(f"frame {item.number}: {error}") from error
-        if item.number >= start:
+        if shown is not None:
+            picture = io.to_pillow(shown)
             yield picture
 
 

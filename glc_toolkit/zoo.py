@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -213,7 +214,7 @@ def register_with_compressai() -> None:
         def pretrained(quality: int, metric: str = "mse", pretrained: bool = True, progress: bool = False, name=name):
             if metric not in ("mse", "ms-ssim"):  # CompressAI's words, though no model here was trained for either
                 raise ValueError(f"metric has to be mse or ms-ssim, not {metric!r}")
-            model = load(name)
+            model: Any = load(name)
             if not pretrained:
                 model = models.build(model.config)
             if not 1 <= quality <= model.levels:  # CompressAI counts from one
@@ -229,7 +230,9 @@ def register_with_compressai() -> None:
 class InHalf(torch.nn.Module):
     """What CompressAI's ``eval_model`` makes of a model by ``--half``: float16 pictures, a backbone in bf16."""
 
-    def __init__(self, model: GLCModel):
+    model: Any  # a GLCImage
+
+    def __init__(self, model: GLCImage):
         super().__init__()
         self.model = model.set_precision("bf16")
 
@@ -338,8 +341,8 @@ def _from_hub(text: str) -> Path:
     except (LocalEntryNotFoundError, ValueError):
         pass
     try:
-        commit = HfApi().model_info(repository, revision=revision).sha
-        if not re.fullmatch("[0-9a-f]{40}", commit or ""):  # it names a folder in the cache
+        commit = HfApi().model_info(repository, revision=revision).sha or ""
+        if not re.fullmatch("[0-9a-f]{40}", commit):  # it names a folder in the cache
             raise ValueError(f"the hub gives {commit!r} as the commit, which is none")
         fetched = Path(snapshot_download(**wanted, revision=commit))
         if revision != commit:  # for the next time, as the hub's library would have noted it

@@ -54,11 +54,12 @@ class Int8Conv2d(nn.Module):
 
 
 def quantized(x: Tensor, step: float, zero: int) -> Tensor:
-    """``x / step + zero``, rounded, in uint8: in parts, since large tensors in between cost more than the arithmetic."""
+    """``x / step + zero``, rounded, in uint8. In parts: large tensors in between cost more than the arithmetic."""
     q = torch.empty(x.shape, dtype=torch.uint8)
     half = torch.tensor(zero + 0.5)
     for part, whole in zip(x.reshape(-1).split(AT_ONCE), q.view(-1).split(AT_ONCE), strict=True):
-        whole.copy_(torch.add(half, part.float(), alpha=1 / step).to(torch.int16))  # by way of int16: five times as fast
+        numbers = torch.add(half, part.float(), alpha=1 / step)
+        whole.copy_(numbers.to(torch.int16))  # by way of int16: five times as fast
     return q
 
 
