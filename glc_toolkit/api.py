@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from glc_toolkit import bitstream, io, videostream, zoo
-from glc_toolkit.bitstream import Bytes
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.refine import VideoRefiner, refine
@@ -97,7 +96,7 @@ def encode(
 
 
 def decode(
-    data: Bytes | str | os.PathLike,
+    data: bytes | str | os.PathLike,
     model: str | GLCModel | None = None,
     preview: bool = False,
     max_pixels: int | None = None,
@@ -186,7 +185,7 @@ def encode_video(
 
 
 def decode_video(
-    data: Bytes | str | os.PathLike,
+    data: bytes | str | os.PathLike,
     model: str | GLCModel | None = None,
     start: int = 0,
     frames: int | None = None,
@@ -194,6 +193,7 @@ def decode_video(
     max_pixels: int | None = None,
     precision: str = "float32",
     report: Callable[[videostream.Damage], object] | None = None,
+    max_gap: int | None = None,
 ) -> Iterator[Image.Image]:
     """Decompress a GLC video, one RGB picture at a time.
 
@@ -201,7 +201,7 @@ def decode_video(
     the rest keeps its time; before the first sound frame there is nothing to repeat, and nothing comes.
 
     Args:
-        data: the whole file, a ``mmap`` of it, or its path.
+        data: the whole file, or its path.
         model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
         start: number of the first frame to give; decoding begins at the intra frame before it.
         frames: how many to give at most; ``None`` is all.
@@ -209,14 +209,16 @@ def decode_video(
         max_pixels: as in :func:`decode`.
         precision: as in :func:`decode`.
         report: called with each :class:`~glc_toolkit.videostream.Damage`; ``None`` warns.
+        max_gap: frames that may be missing beyond as many as there are: reading ends at an intra frame further on.
+            ``None`` is ``videostream.MAX_GAP``, 0 no limit.
     """
     data = bitstream.of(data)
     header, at, model = open_video(data, model, max_pixels, precision)
     end = math.inf if frames is None else start + frames
-    at, number = _seek(data, at, start)
+    at, number = _seek(data, at, start, max_gap)
     shape = (header.height, header.width)
     reference = picture = None
-    for item in videostream.records(data, at, number):
+    for item in videostream.records(data, at, number, max_gap):
         if item.number >= end:
             return
         if isinstance(item, videostream.Damage):
@@ -237,18 +239,19 @@ def decode_video(
             reference = model.decode_payload(
                 item.payload, header.quality_code, shape, None if item.intra else reference
             )
+            shown = model.reconstruct(reference, shape) if item.number >= start else None
         except BitstreamError as error:  # its check was right, so this is what an encoder wrote, or a forgery
             raise BitstreamError(f"frame {item.number}: {error}") from error
-        if item.number >= start:
-            picture = io.to_pillow(model.reconstruct(reference, shape))
+        if shown is not None:
+            picture = io.to_pillow(shown)
             yield picture
 
 
-def _seek(data: Bytes, at: int, start: int) -> tuple[int, int]:
+def _seek(data: bytes, at: int, start: int, max_gap: int | None) -> tuple[int, int]:
     """Offset and number of the last intra frame up to ``start``."""
     number, begin = 0, at
     if start > 0:
-        for item in videostream.records(data, begin):
+        for item in videostream.records(data, begin, max_gap=max_gap):
             if item.number > start:
                 break
             if isinstance(item, videostream.Frame) and item.intra:
@@ -261,14 +264,14 @@ def _warn(damage: videostream.Damage) -> None:
 
 
 def open_video(
-    data: Bytes, model: str | GLCModel | None = None, max_pixels: int | None = None, precision: str = "float32"
+    data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None, precision: str = "float32"
 ) -> tuple[videostream.VideoHeader, int, GLCVideo]:
     """The checked header of a video, the offset of its first record, and the model that reads it."""
     header, at = videostream.parse_header(data)
     return header, at, _reader(header, model, max_pixels, GLCVideo, precision)
 
 
-def info(data: Bytes | str | os.PathLike, model: str | GLCModel | None = None, max_pixels: int | None = None) -> Facts:
+def info(data: bytes | str | os.PathLike, model: str | GLCModel | None = None, max_pixels: int | None = None) -> Facts:
     """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
     data = bitstream.of(data)
     if bitstream.is_video(data):
@@ -289,7 +292,7 @@ def info(data: Bytes | str | os.PathLike, model: str | GLCModel | None = None, m
     )
 
 
-def _video_info(data: Bytes, model: str | GLCModel | None, max_pixels: int | None) -> Facts:
+def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | None) -> Facts:
     header, at, model = open_video(data, model, max_pixels)
     items = list(videostream.records(data, at))
     frames = [item for item in items if isinstance(item, videostream.Frame)]
@@ -321,13 +324,13 @@ def _video_info(data: Bytes, model: str | GLCModel | None, max_pixels: int | Non
 
 
 def open_stream(
-    data: Bytes,
+    data: bytes,
     model: str | GLCModel | None = None,
     max_pixels: int | None = None,
     precision: str = "float32",
 ) -> tuple[bitstream.ImageStream, GLCImage]:
     """A checked stream and the model that reads it."""
-    stream = bitstream.parse(bytes(data))
+    stream = bitstream.parse(data)
     return stream, _reader(stream, model, max_pixels, GLCImage, precision)
 
 

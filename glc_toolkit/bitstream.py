@@ -12,7 +12,6 @@
 """
 
 import binascii
-import mmap
 import os
 from dataclasses import dataclass
 
@@ -21,8 +20,8 @@ from glc_toolkit.types import BitstreamError
 MAGIC = 0xA7
 IMAGE_V1, VIDEO_V1 = 0x01, 0x02  # of videos see glc_toolkit.videostream
 FINGERPRINT_BYTES = 3
-Bytes = bytes | mmap.mmap  # of a file: a video is read as it is asked for
-MAX_BYTES = 2**26  # of a file: two for each pixel of the largest picture, hundreds of times what a model writes
+MAX_BYTES = 2**26  # of a picture's file: two for each pixel of the largest, hundreds of times what a model writes
+MAX_VIDEO_BYTES = 2**31  # of a video's, hours of which are read at once: a map of a file that shrinks would kill
 
 
 @dataclass(frozen=True)
@@ -41,31 +40,31 @@ class ImageStream:
 
     def to_bytes(self) -> bytes:
         head = _head(self)
-        check = crc16(head[:2] + head[4:] + self.payload).to_bytes(2, "big")
-        return head[:2] + check + head[4:] + self.payload
+        payload = self.payload or b"\0"  # zeros are left out at its end, but a header alone is no picture
+        check = crc16(head[:2] + head[4:] + payload).to_bytes(2, "big")
+        return head[:2] + check + head[4:] + payload
 
 
-def read(path: str | os.PathLike) -> Bytes:
-    """The bytes of a file; of a video, which may have any length, they are read as they are asked for.
+def read(path: str | os.PathLike) -> bytes:
+    """The bytes of a file, or of a pipe.
 
-    Raises :class:`BitstreamError`, without reading on, for more than a picture's stream can have.
+    Raises :class:`BitstreamError`, without reading on, for more than a stream of its kind can have.
     """
     with open(path, "rb") as file:
-        if is_video(file.read(2)):
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        file.seek(0)
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise BitstreamError(f"{path} is no GLC file: it has more than {MAX_BYTES} bytes")
+        head = file.read(2)
+        most = MAX_VIDEO_BYTES if is_video(head) else MAX_BYTES
+        data = head + file.read(most + 1 - len(head))
+    if len(data) > most:
+        raise BitstreamError(f"{path} is no GLC file: it has more than {most} bytes")
     return data
 
 
-def of(data: Bytes | str | os.PathLike) -> Bytes:
+def of(data: bytes | str | os.PathLike) -> bytes:
     """The bytes of a file, given them or its path."""
     return read(data) if isinstance(data, (str, os.PathLike)) else data
 
 
-def is_video(data: Bytes) -> bool:
+def is_video(data: bytes) -> bool:
     """Whether these are the bytes of a video."""
     return data[:2] == bytes([MAGIC, VIDEO_V1])
 
@@ -87,6 +86,8 @@ def parse(data: bytes) -> ImageStream:
     height, at = read_leb128(data, at)
     if width == 0 or height == 0:
         raise BitstreamError(f"the file claims an empty picture, {width} x {height}")
+    if at == len(data):
+        raise BitstreamError("the file has a header alone: no picture")
     return ImageStream(data[4:7], data[7], width, height, data[at:])
 
 
@@ -111,7 +112,7 @@ def leb128(value: int) -> bytes:
     return bytes(out) + bytes([value])
 
 
-def read_leb128(data: Bytes, at: int) -> tuple[int, int]:
+def read_leb128(data: bytes, at: int) -> tuple[int, int]:
     """The number at an offset, and the offset behind it."""
     value = 0
     for i in range(4):

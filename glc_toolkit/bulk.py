@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import posixpath
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ from glc_toolkit.types import BitstreamError
 MANIFEST = "manifest.jsonl"
 TAR = ".tar"
 STREAM = ".glc"
+MAX_BYTES = 2**28  # of a file or member to read: the largest picture in 16 bits; a tar may claim any size
 SAVE_EVERY = 30.0  # seconds, between two writings of the manifest
 RETRIES = 3  # of a file whose worker died
 BLOCKS = 4096  # shares that Ray Data deals out; a share is lost to a worker's death as a whole, and done again
@@ -220,14 +222,18 @@ class Worker:
         return {"rows": json.dumps(rows)}
 
     def file(self, name: str) -> dict:
-        output, facts = self.work(self.source.fs.cat_file(self.source.path(name)))
+        with self.source.fs.open(self.source.path(name), "rb") as source:
+            data = source.read(MAX_BYTES + 1)
+        check_size(len(data))
+        output, facts = self.work(data)
         with self.writing(renamed(self.job.task, name)) as file:
             file.write(output)
         return {"source": name, **self.named(name), **facts}
 
     def shard(self, name: str) -> list[dict]:
-        """Do the pictures of a shard; whatever else it holds is copied."""
+        """Do the pictures of a shard; whatever else it holds is copied, links to pictures to what became of them."""
         rows = []
+        done: dict[str, dict] = {}  # by name: the rows of what is in the output
         with (
             self.source.fs.open(self.source.path(name), "rb") as file,
             tarfile.open(fileobj=file, mode="r:") as old,
@@ -235,21 +241,36 @@ class Worker:
             tarfile.open(fileobj=output, mode="w|") as new,
         ):
             for member in old:
-                content = old.extractfile(member) if member.isfile() else None
-                data = content.read() if content else b""
+                row = {"source": name, "member": member.name}
+                content = old.extractfile(member) if member.isreg() else None
                 wanted = PurePosixPath(member.name).suffix.lower() in self.suffixes and not io.hidden(member.name)
-                if content and wanted:
-                    row = {"source": name, "member": member.name}
-                    try:
-                        data, facts = self.work(data)
-                    except Exception as error:
-                        rows.append(row | {"error": reason(error)})
-                        continue
-                    rows.append(row | self.named(member.name) | facts)
-                    info = tarfile.TarInfo(renamed(self.job.task, member.name))
-                    info.size, info.mtime, info.mode = len(data), member.mtime, member.mode
-                    member = info
-                new.addfile(member, BytesIO(data))
+                info = tarfile.TarInfo(renamed(self.job.task, member.name))
+                info.mtime, info.mode = member.mtime, member.mode
+                try:
+                    check_member(member)
+                    if member.islnk() and member.linkname not in done:
+                        raise ValueError(f"it is a link to {member.linkname!r}, which is not in the output")
+                    if content and wanted:
+                        check_size(member.size)
+                        data, facts = self.work(content.read())
+                        row |= self.named(member.name) | facts
+                        member, content, info.size = info, BytesIO(data), len(data)
+                    elif member.islnk() and "bytes" in (target := done[member.linkname]):
+                        info.name = info.name if wanted else member.name
+                        info.type, info.linkname = tarfile.LNKTYPE, target.get("output", member.linkname)
+                        row |= ({} if self.job.task == "eval" else {"output": info.name}) | {
+                            key: value for key, value in target.items() if key not in ("source", "member", "output")
+                        }
+                        member = info
+                    elif member.issparse():  # a map of its holes would be lost
+                        info.name, info.size = member.name, member.size
+                        member = info
+                except Exception as error:
+                    rows.append(row | {"error": reason(error)})
+                    continue
+                done[row["member"]] = row
+                rows += [row] if "bytes" in row else []
+                new.addfile(member, content)
             file.seek(old.offset)  # tarfile takes a damaged header for the end
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"the shard is damaged or cut short at byte {old.offset}")
@@ -300,16 +321,19 @@ class Manifest:
         self.outputs: set[str] = set()
         if self.place.fs.exists(path):
             self.outputs = set(self.place.fs.find(self.place.root))
-            self.read(self.place.fs.cat_file(path).decode(), path)
+            self.read(self.place.fs.cat_file(path), path)
 
-    def read(self, text: str, path: str) -> None:
+    def read(self, data: bytes, path: str) -> None:
         try:
-            head, *rows = text.splitlines()
+            head, *rows = data.decode().splitlines()
             other = json.loads(head)
             for line in rows:
-                name = json.loads(line)["source"]
-                self.lines[name] = self.lines.get(name, "") + line + "\n"
-        except (ValueError, KeyError, TypeError) as error:
+                row = json.loads(line)
+                texts = [row["source"], *(row[key] for key in ("member", "output", "error") if key in row)]
+                if not all(isinstance(text, str) for text in texts):
+                    raise ValueError(f"{line[:80]} is no row of it")
+                self.lines[row["source"]] = self.lines.get(row["source"], "") + line + "\n"
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: {error}; remove it to begin anew") from error
         if other != self.head:
             raise ValueError(f"{path} is of another job, {head}; give another folder to write to")
@@ -407,6 +431,22 @@ def opened(data: bytes) -> Image.Image:
         return Image.open(BytesIO(data))
     except Exception as error:  # as in io.to_tensor; Pillow's message would name our buffer
         raise io.PictureError("it cannot be read as a picture") from error
+
+
+def check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise io.PictureError(f"it has, or claims, more than {MAX_BYTES} bytes")
+
+
+def check_member(member: tarfile.TarInfo) -> None:
+    """Raise ``ValueError`` for what would come out elsewhere, or far larger than it went in."""
+    places = [member.name]
+    if member.issym():
+        places.append(posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname)))
+    if any(place.startswith("/") or ".." in PurePosixPath(place).parts for place in places):
+        raise ValueError("its name, or what it links to, is outside the shard")
+    if member.issparse():
+        check_size(member.size)
 
 
 def facts_of(output: bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shlex
+import signal
 import sys
 import time
 import warnings
@@ -229,9 +230,14 @@ def _encode_video(source, target, model, quality, effort, start, frames, intra_p
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to decode.")
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to decode.")
 @click.option("--strict", is_flag=True, help="Stop at a damaged frame instead of going on at the next intra frame.")
+@click.option(
+    "--max-gap",
+    type=click.IntRange(0),
+    help="Frames of a video that may be missing beyond as many as there are; 0 for no limit. Default: 1024.",
+)
 @max_pixels_option
 @precision_option
-def decode(source, target, model, preview, start, frames, strict, max_pixels, precision):
+def decode(source, target, model, preview, start, frames, strict, max_gap, max_pixels, precision):
     """Decompress the GLC file SOURCE to TARGET: a picture in the format of its name; for a video a video, a folder of
     PNG files, or - for raw RGB frames on the standard output."""
     _check_target(source, target)
@@ -246,9 +252,9 @@ def decode(source, target, model, preview, start, frames, strict, max_pixels, pr
     if preview:
         raise Misuse("--preview is for pictures")
     header, at, loaded = api.open_video(data, model, max_pixels, precision)
-    total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at)) - start)
+    total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at, max_gap=max_gap)) - start)
     damages = []
-    decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, report=damages.append)
+    decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, report=damages.append, max_gap=max_gap)
     try:
         with _bar(rate="fps") as bar:
             clips.save(bar.track(decoded, total=total, description="decode"), target, header.fps, header.colour)
@@ -522,7 +528,7 @@ def train(recipe, out, smoke, dry_run, time_budget):
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
         raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise click.ClickException(f"{recipe} is no YAML: {_one_line(error)}") from None
 
 
@@ -832,6 +838,7 @@ def _table(title: str, rows: list[dict], measured: list[dict]) -> None:
 def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")  # raised by compressai's imports
     warnings.filterwarnings("ignore", message="Image size")  # Pillow's, of large pictures: we have a limit
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or partial files would stay
     try:
         add_plugin_commands()
     except registry.PluginError as error:  # in strict mode
@@ -844,5 +851,5 @@ def add_plugin_commands() -> None:
     for hook in registry.manager().hook.glc_commands.get_hookimpls():
         try:
             hook.function(*(cli for _ in hook.argnames))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             registry.complain(hook.plugin_name, error)

@@ -11,6 +11,8 @@ import numpy as np
 from glc_toolkit.types import BitstreamError
 
 PRECISION = 24
+SLACK = 8  # bytes by which a sound stream may differ from what its symbols are worth
+UNPAID = 256  # bytes that a stream may be shorter than its symbols are worth: zero bytes that are left out at its end
 stream = constriction.stream  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -43,14 +45,19 @@ class Encoder:
             self._coder.encode(chosen.astype(np.int32), _model(cdf[row]))
 
     def bytes(self) -> bytes:
-        # The decoder reads zeros past the end, so zeros at the end need not be sent.
-        return self._coder.get_compressed().astype(">u4").tobytes().rstrip(b"\0")
+        # The decoder reads zeros past the end, so zeros at the end need not be sent: but few enough to be believed.
+        whole = self._coder.get_compressed().astype(">u4").tobytes()
+        return whole[: max(len(whole.rstrip(b"\0")), len(whole) - UNPAID + SLACK)]
 
 
 class Decoder:
-    """Reads what :class:`Encoder` wrote, asked in the same order with the same tables."""
+    """Reads what :class:`Encoder` wrote, asked in the same order with the same tables. ``worth`` is what the symbols of
+    each call are worth, in bytes: when they are worth more than there are, whatever is asked next would come from
+    nothing, and is not worth the work."""
 
     def __init__(self, data: bytes):
+        self.worth: list[float] = []
+        self._paid = len(data) + UNPAID
         padded = data + bytes(-len(data) % 4 + 8)
         self._coder = stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
 
@@ -63,6 +70,12 @@ class Decoder:
                 symbols[here] = self._coder.decode(_model(cdf[row]), int(here.sum())) + int(offset[row])
             except AssertionError as error:  # constriction's word for data that no encoder writes
                 raise BitstreamError(f"the entropy-coded data is damaged: {error}") from error
+        at = symbols - offset[rows]
+        width = (cdf[rows, at + 1] - cdf[rows, at]).astype(np.float64)
+        self.worth.append(float((PRECISION - np.log2(width)).sum() / 8))
+        if sum(self.worth) > self._paid:
+            asked = f"symbols worth {sum(self.worth):.0f} bytes are asked of {self._paid - UNPAID}"
+            raise BitstreamError(f"the entropy-coded data is damaged or cut short: {asked}")
         return symbols
 
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from glc_toolkit import bitstream, io, videostream, zoo
 from glc_toolkit.api import CODES, Model
-from glc_toolkit.coder import PRECISION, Decoder
+from glc_toolkit.coder import SLACK, Decoder
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError, ModelFileError
 
-SLACK = 8  # bytes by which a sound stream may differ from what its symbols are worth
 HEADER, BEHIND = "header", "behind the last pass"
 
 
@@ -38,23 +37,8 @@ class Diagnosis:
         return {"sound": not self.problems, **asdict(self)}
 
 
-class Weighing(Decoder):
-    """A decoder that adds up what the symbols of each step are worth, in bytes."""
-
-    def __init__(self, data: bytes):
-        super().__init__(data)
-        self.worth: list[float] = []
-
-    def get(self, rows: np.ndarray, cdf: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        symbols = super().get(rows, cdf, offset)
-        at = symbols - offset[rows]
-        width = (cdf[rows, at + 1] - cdf[rows, at]).astype(np.float64)
-        self.worth.append(float((PRECISION - np.log2(width)).sum() / 8))
-        return symbols
-
-
 def diagnose(
-    data: bitstream.Bytes, model: str | GLCModel | None = None, max_pixels: int | None = None
+    data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None
 ) -> tuple[Diagnosis, io.Image.Image | None]:
     """Look at a file as far as it can be read; with the preview of its z, if that can be shown.
 
@@ -70,7 +54,7 @@ def diagnose(
     if bitstream.is_video(data):
         read_video(data, given, found)
         return found, None
-    stream = read_header(bytes(data), found)
+    stream = read_header(data, found)
     if stream is None:
         return found, None
     codec = reader(stream, given, GLCImage, found)
@@ -116,11 +100,14 @@ def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
     found.header |= {"width": width, "height": height, "bytes": at}
     if 0 in (width, height):
         found.add(f"it claims an empty picture, {width} x {height}", HEADER)
+    if at == len(data):
+        found.add("it has a header alone, and no picture", HEADER)
     known = data[:2] == bytes([bitstream.MAGIC, bitstream.IMAGE_V1]) or stored != computed
-    return bitstream.ImageStream(data[4:7], data[7], width, height, data[at:]) if known and width and height else None
+    readable = known and width and height and at < len(data)
+    return bitstream.ImageStream(data[4:7], data[7], width, height, data[at:]) if readable else None
 
 
-def read_video(data: bitstream.Bytes, model: GLCModel | None, found: Diagnosis) -> None:
+def read_video(data: bytes, model: GLCModel | None, found: Diagnosis) -> None:
     """The header of a video, which frames are sound, and what the others suffer from."""
     try:
         header, at = videostream.parse_header(data)
@@ -178,7 +165,7 @@ def reader(
 def read_payload(stream: bitstream.ImageStream, model: GLCImage, found: Diagnosis) -> io.Image.Image | None:
     """Weigh its sections; the preview, if z can be read."""
     shape, size = (stream.height, stream.width), len(stream.payload)
-    decoder = Weighing(stream.payload)
+    decoder = Decoder(stream.payload)
     broken = None
     try:
         model.decode_latent(decoder, shape)

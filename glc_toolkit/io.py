@@ -15,6 +15,8 @@ from torch import Tensor
 
 Picture = Image.Image | str | os.PathLike | np.ndarray | Tensor
 MAX_PIXELS = 2**25  # 33 megapixels, which glc-image-0.03 decodes in about 5 GB
+MAX_PIPE_BYTES = 2**28  # of a picture from a pipe, read at once
+MAX_SIDE = 2**16  # more than formats of pictures but PNG and TIFF can have
 
 # Formats that Pillow knows by name but reads and writes with the help of another program only, or not at all.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -36,10 +38,15 @@ class PictureError(ValueError):
 
 
 def too_large(width: int, height: int, multiple: int = 1, max_pixels: int | None = None) -> str:
-    """Why a picture is above the limit once its sides are padded to multiples of ``multiple``; empty if it is not.
+    """Why a picture is above the limits once its sides are padded to multiples of ``multiple``; empty if it is not.
 
-    ``max_pixels`` is :data:`MAX_PIXELS` where ``None``, and no limit where 0.
+    ``max_pixels`` is :data:`MAX_PIXELS` where ``None``, and no limit where 0; nor then is :data:`MAX_SIDE`.
     """
+    if max_pixels != 0 and max(width, height) > MAX_SIDE:
+        return (
+            f"{width} x {height} pixels have a side above the limit of {MAX_SIDE}; "
+            "set max_pixels (--max-pixels) to 0 if you trust the picture and have the memory"
+        )
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     padded = -(-width // multiple) * -(-height // multiple) * multiple**2
     if not limit or padded <= limit:
@@ -73,10 +80,11 @@ def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1
     if not isinstance(picture, (Image.Image, str, os.PathLike)):
         raise PictureError(f"a picture is a path, a Pillow image, an array or a tensor, not {type(picture).__name__}")
     name = "the picture" if isinstance(picture, Image.Image) else picture
+    pipe = not isinstance(picture, Image.Image) and Path(picture).is_fifo()
     try:
         if isinstance(picture, Image.Image):
             return _from_pillow(picture, check)
-        with Image.open(picture) as image:
+        with Image.open(_contents(picture) if pipe else picture) as image:
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # whose others are a camera's previews and depth maps
                 warnings.warn(f"{picture} has {frames} frames, of which only the first is taken", stacklevel=2)
@@ -88,7 +96,18 @@ def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from error
     except Exception as error:  # each of Pillow's plugins has its own exceptions for a damaged file
+        if pipe:
+            raise PictureError(f"what comes from {name} is no picture; give a video as a file") from error
         raise PictureError(f"{name} cannot be read as a picture: {error}") from error
+
+
+def _contents(pipe: str | os.PathLike) -> BytesIO:
+    """All that comes out of a pipe: Pillow goes back and forth in a file."""
+    with open(pipe, "rb") as file:
+        data = file.read(MAX_PIPE_BYTES + 1)
+    if len(data) > MAX_PIPE_BYTES:
+        raise PictureError(f"more than {MAX_PIPE_BYTES} bytes come from it; give the file itself")
+    return BytesIO(data)
 
 
 def to_pillow(x: Tensor) -> Image.Image:

@@ -5,7 +5,6 @@ taming-transformers that is their backbone's twin, layer by layer. They become t
 :data:`GLC_VIDEO`, made of registry components alone.
 """
 
-import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -262,7 +261,7 @@ def import_file(source: Path, kind: str, folder: Path, image: Path | None = None
     tensors = read(source)
     try:
         model, predictors, skipped = convert(tensors, kind, read(image) if image else None)
-        digests = " and ".join(f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`" for path in sources)
+        digests = " and ".join(f"`{zoo.sha256(path)}`" for path in sources)
         card = f"# {kind}\n\n{ORIGINS[kind].card}\n\nImported from {len(sources)} file(s) of sha256 {digests}.\n"
         zoo.save(model, folder, kind, card, exact=True)
     except ValueError as error:
@@ -282,6 +281,8 @@ def read(source: Path) -> dict[str, Tensor]:
     except Exception as error:  # PyTorch's is pages long and advises the unsafe; others come from what it uses
         unsupported = re.search(r"Unsupported [^\n]*?(?= was not|\n|$)", str(error))
         reason = unsupported[0] if unsupported else str(error).split("\n")[0]
+        if "weights_only" in reason:  # the advice to run what is in it
+            reason = "it is damaged, or holds more than tensors, which would be code to run"
         raise ModelFileError(f"{source} is no PyTorch checkpoint of tensors alone: {reason}") from error
     for wrapper in WRAPPERS:
         if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):

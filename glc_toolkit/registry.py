@@ -52,7 +52,7 @@ def manager() -> pluggy.PluginManager:
         try:
             pm.register(entry.load(), name=entry.name)
             pm.check_pending()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             complain(entry.name, error)
             if pm.has_plugin(entry.name):
                 pm.unregister(name=entry.name)
@@ -84,24 +84,28 @@ def refresh() -> None:
 
 @cache
 def named(hook: str) -> dict[str, tuple[Any, str]]:
-    """``{name: (value, plugin)}`` over all plugins for a hook that returns dicts; a clash of names is an error."""
+    """``{name: (value, plugin)}`` over all plugins for a hook that returns dicts. What is no such dict is left out, and
+    so is what has a name that a plugin before it has taken."""
     found: dict[str, tuple[Any, str]] = {}
     for implementation in getattr(manager().hook, hook).get_hookimpls():
         plugin = implementation.plugin_name
         try:
-            values = dict(implementation.function())
-        except Exception as error:
+            values = implementation.function()
+            if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+                raise TypeError(f"{hook} gives {values!r:.80}, not a dict by names")
+        except (Exception, SystemExit) as error:
             if plugin == BUILTIN:
                 raise
             complain(plugin, error)
             continue
         for name, value in values.items():
             if name in found:
-                raise PluginError(
-                    f"plugins {found[name][1]!r} and {plugin!r} both define {name!r} in {hook}; "
-                    "uninstall one of them or rename its component"
-                )
-            found[name] = (value, plugin)
+                clash = f"it defines {name!r} in {hook}, as plugin {found[name][1]!r} does"
+                complain(plugin, PluginError(f"{clash}; uninstall one of them or rename its component"), name)
+            elif hook in HOOKS.values() and not callable(value):
+                complain(plugin, TypeError(f"{hook} gives {value!r:.80} as {name!r}, which cannot be called"), name)
+            else:
+                found[name] = (value, plugin)
     return found
 
 
@@ -180,9 +184,10 @@ def plugin_of(kind: str, name: str) -> str:
     return components(kind)[name][1]
 
 
-def complain(plugin: str, error: Exception) -> None:
-    """Warn that a plugin is left out; in strict mode raise :class:`PluginError`."""
-    message = f"plugin {plugin!r} is left out: {type(error).__name__}: {error}"
+def complain(plugin: str, error: BaseException, name: str | None = None) -> None:
+    """Warn that a plugin, or what it has by a name, is left out; in strict mode raise :class:`PluginError`."""
+    what = f"plugin {plugin!r}" if name is None else f"{name!r} of plugin {plugin!r}"
+    message = f"{what} is left out: {type(error).__name__}: {error}"
     if os.environ.get(STRICT) == "1":
         raise PluginError(message) from error
     warnings.warn(message, stacklevel=3)

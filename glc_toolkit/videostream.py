@@ -24,12 +24,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from glc_toolkit.bitstream import FINGERPRINT_BYTES, MAGIC, VIDEO_V1, Bytes, crc16, leb128, read_leb128
+from glc_toolkit.bitstream import FINGERPRINT_BYTES, MAGIC, VIDEO_V1, crc16, leb128, read_leb128
 from glc_toolkit.types import BitstreamError
 
 INTRA, END = b"\0I", b"\0E"
 GAP = 64  # frames missing in a row that a P frame's check can tell from damage
-MOST_MISSING = 2**16  # of a file: one that claims more was made to be decoded for ever
+MAX_GAP = 1024  # frames missing of a file beyond those it has: one that claims more was made to be shown for ever
 IN_VAIN = 64  # times its length that a file's bytes are hashed for checks that fail: likewise, to be read for ever
 
 
@@ -100,7 +100,7 @@ def end(frames: int) -> bytes:
     return head + crc16(head).to_bytes(2, "big")
 
 
-def parse_header(data: Bytes) -> tuple[VideoHeader, int]:
+def parse_header(data: bytes) -> tuple[VideoHeader, int]:
     """The header of a file and its length. Raises :class:`BitstreamError` that says what is wrong."""
     if len(data) < 14:
         raise BitstreamError(f"this is no GLC video: {len(data)} bytes are fewer than a header has")
@@ -118,19 +118,21 @@ def parse_header(data: Bytes) -> tuple[VideoHeader, int]:
     return VideoHeader(data[4:7], data[7], width, height, intra_period, Fraction(frames, seconds), data[8]), at
 
 
-def records(data: Bytes, at: int, number: int = 0) -> Iterator[Frame | Damage]:
+def records(data: bytes, at: int, number: int = 0, max_gap: int | None = None) -> Iterator[Frame | Damage]:
     """The frames of a file from offset ``at``, where that of ``number`` stands, in order.
 
-    What cannot be read is one :class:`Damage` up to the next intra frame, no more than ``MOST_MISSING`` frames on with
-    those that were missing before; so is the end of a file that was cut short.
+    What cannot be read is one :class:`Damage` up to the next intra frame; so is the end of a file that was cut short.
+    Of all frames no more may be missing than are sound so far, and ``max_gap`` besides, which is :data:`MAX_GAP` where
+    ``None``, and no limit where 0.
     """
-    missing, in_vain = 0, IN_VAIN * len(data) + 2**20
+    limit = MAX_GAP if max_gap is None else max_gap or 2**28
+    missing, sound, in_vain = 0, 0, IN_VAIN * len(data) + 2**20
     while True:
         try:
             frame = _read(data, at, number)
         except BitstreamError as error:
             in_vain -= error.hashed if isinstance(error, Mismatch) else 0
-            found = None if in_vain < 0 else _next_intra(data, at, number, number + MOST_MISSING - missing)
+            found = None if in_vain < 0 else _next_intra(data, at, number, number + limit + sound - missing)
             yield Damage(number, None if found is None else found[1], at, str(error))
             if found is None:
                 return
@@ -140,10 +142,11 @@ def records(data: Bytes, at: int, number: int = 0) -> Iterator[Frame | Damage]:
         if frame is None:
             return
         yield frame
+        sound += 1
         at, number = frame.offset + frame.size, frame.number + 1
 
 
-def _read(data: Bytes, at: int, number: int) -> Frame | None:
+def _read(data: bytes, at: int, number: int) -> Frame | None:
     """The record at ``at``, which should be of the frame ``number``; None if it is the end."""
     if at >= len(data):
         raise BitstreamError(f"the file is cut short after frame {number - 1}")
@@ -173,10 +176,10 @@ def _read(data: Bytes, at: int, number: int) -> Frame | None:
         if found is not None:
             raise Mismatch(f"frames {number} to {found - 1} are missing", GAP * length)
         raise Mismatch(f"frame {number} is damaged: its checksum does not match its bytes", GAP * length)
-    return Frame(number, kind == INTRA, bytes(payload), at, after + 2 + length - at)
+    return Frame(number, kind == INTRA, payload, at, after + 2 + length - at)
 
 
-def _next_intra(data: Bytes, at: int, first: int, last: int) -> tuple[int, int] | None:
+def _next_intra(data: bytes, at: int, first: int, last: int) -> tuple[int, int] | None:
     """Offset and number of the next sound I frame from ``at`` on, of the frames ``first`` to ``last``."""
     while (at := data.find(INTRA, at)) >= 0:
         try:
@@ -192,7 +195,7 @@ def _next_intra(data: Bytes, at: int, first: int, last: int) -> tuple[int, int] 
     return None
 
 
-def _intra_head(data: Bytes, at: int) -> tuple[int, int, int]:
+def _intra_head(data: bytes, at: int) -> tuple[int, int, int]:
     """Frame number, payload length, and where the payload's check stands."""
     number, after = _read_number(data, at + 2)
     length, after = _read_number(data, after)
@@ -210,6 +213,6 @@ def _number(value: int) -> bytes:
     return leb128(value + 1)
 
 
-def _read_number(data: Bytes, at: int) -> tuple[int, int]:
+def _read_number(data: bytes, at: int) -> tuple[int, int]:
     value, at = read_leb128(data, at)
     return value - 1, at

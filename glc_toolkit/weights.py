@@ -98,7 +98,7 @@ def rebuild(path: Path, facts: dict) -> GLCModel:
     if any(abs(number) > elements for number in numbers(facts["config"])):
         raise ValueError(TOO_LARGE)
     with Budget(elements):
-        model = models.build(facts["config"])
+        model = models.build(facts["config"]).float()  # whatever the default is
     own = model.state_dict()
     for name, wanted in own.items():
         stored = cast(Tensor, tensors.get(name, wanted))

@@ -17,17 +17,19 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from glc_toolkit import __version__, registry, versions, weights
+from glc_toolkit import __version__, models, registry, versions, weights
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.paths import shipped_zoo
@@ -119,7 +121,7 @@ def verify(folder: str | os.PathLike) -> None:
                 raise ModelFileError(f"{folder / SUMS} names {name!r}, which is outside its folder")
             if not os.path.isfile(folder / name):
                 raise ModelFileError(f"{folder} lacks {name!r}, which {SUMS} lists")
-            if _sha256(folder / name) != expected:
+            if sha256(folder / name) != expected:
                 raise ModelFileError(f"{folder / name} is damaged: its sha256 is not that of {SUMS}; fetch it again")
     except OSError as error:
         raise ModelFileError(f"{folder} cannot be read: {error}") from error
@@ -136,11 +138,12 @@ def sha256_of(folder: Path) -> str:
 
 
 def _listed(sums: Path) -> dict[str, str]:
-    """``{file name: sha256}`` of a SHA256SUMS."""
+    """``{file name: sha256}`` of a SHA256SUMS, as ``sha256sum`` writes it, of files in either of its modes."""
     if not os.path.isfile(sums):
         raise ModelFileError(f"{sums.parent} has no {SUMS}")
     lines = sums.read_text("utf-8", errors="replace").splitlines()
-    listed = {name: digest for digest, mark, name in (line.partition("  ") for line in lines) if mark}
+    found = [re.fullmatch(r"([0-9A-Fa-f]{64}) [ *](.+)", line) for line in lines]
+    listed = {line[2]: line[1].lower() for line in found if line}
     if WEIGHTS not in listed:
         raise ModelFileError(f"{sums} does not list {WEIGHTS}")
     return listed
@@ -173,7 +176,7 @@ def write_sums(folder: str | Path) -> None:
     """Renew SHA256SUMS, after the card was edited say."""
     folder = Path(folder)
     names = [name for name in (CONFIG, WEIGHTS, CARD) if (folder / name).is_file()]
-    (folder / SUMS).write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in names))
+    (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names))
     _load.cache_clear()
 
 
@@ -228,7 +231,11 @@ def released(start: str) -> str | None:
 
 
 def register_with_compressai() -> None:
-    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name."""
+    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name.
+
+    There its levels are qualities from one, ``pretrained=False`` gives it untrained, and ``--half`` runs its backbone
+    in bf16, since no cast may move its symbols.
+    """
     from compressai.zoo import image_models
     from compressai.zoo.image import model_architectures
 
@@ -242,13 +249,38 @@ def register_with_compressai() -> None:
             continue
 
         def pretrained(quality: int, metric: str = "mse", pretrained: bool = True, progress: bool = False, name=name):
-            model = load(name)
+            if metric not in ("mse", "ms-ssim"):  # CompressAI's words, though no model here was trained for either
+                raise ValueError(f"metric has to be mse or ms-ssim, not {metric!r}")
+            model: Any = load(name)
+            if not pretrained:
+                model = models.build(model.config)
             if not 1 <= quality <= model.levels:  # CompressAI counts from one
                 raise ValueError(f"quality of {name!r} has to be between 1 and {model.levels}, not {quality}")
             model.default_quality = float(quality - 1)
+            model.half = lambda: InHalf(model)
             return model
 
         image_models[name] = pretrained
+        model_architectures[name] = GLCImage  # of checkpoints
+
+
+class InHalf(torch.nn.Module):
+    """What CompressAI's ``eval_model`` makes of a model by ``--half``: float16 pictures, a backbone in bf16."""
+
+    model: Any  # a GLCImage
+
+    def __init__(self, model: GLCImage):
+        super().__init__()
+        self.model = model.set_precision("bf16")
+
+    def half(self) -> "InHalf":
+        return self
+
+    def compress(self, x: torch.Tensor) -> dict:
+        return self.model.compress(x)
+
+    def decompress(self, strings: list[list[bytes]], shape: torch.Size) -> dict:
+        return {"x_hat": self.model.decompress(strings, shape)["x_hat"].half()}
 
 
 def push(
@@ -327,20 +359,34 @@ def _with_front_matter(card: str, metadata: dict) -> str:
 
 def _from_hub(text: str) -> Path:
     """The cached copy, or a new one. The hub's library moves a file into its cache only when it is whole, but a
-    snapshot of several may lack some after a download that was cut off."""
-    from huggingface_hub import snapshot_download
+    snapshot of several may lack some after a download that was cut off, and any may be damaged later."""
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     repository, _, revision = text.partition("@")
-    wanted = {"repo_id": repository, "revision": revision or None, "allow_patterns": list(FILES)}
+    revision = revision or "main"
+    if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", revision) or ".." in revision:  # it names a file in the cache
+        raise ModelFileError(f"{revision!r} is no name of a revision on the hub")
+    wanted = {"repo_id": repository, "allow_patterns": list(FILES)}
     try:
-        cached = Path(snapshot_download(**wanted, local_files_only=True))
+        cached = Path(snapshot_download(**wanted, revision=revision, local_files_only=True))
         if all(os.path.isfile(cached / name) for name in FILES):
+            verify(cached)
             return cached
+    except ModelFileError:
+        wanted["force_download"] = True
     except (LocalEntryNotFoundError, ValueError):
         pass
     try:
-        return Path(snapshot_download(**wanted))
+        commit = HfApi().model_info(repository, revision=revision).sha or ""
+        if not re.fullmatch("[0-9a-f]{40}", commit):  # it names a folder in the cache
+            raise ValueError(f"the hub gives {commit!r} as the commit, which is none")
+        fetched = Path(snapshot_download(**wanted, revision=commit))
+        if revision != commit:  # for the next time, as the hub's library would have noted it
+            note = fetched.parent.parent / "refs" / revision
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(commit)
+        return fetched
     except RepositoryNotFoundError as error:
         raise ModelFileError(f"the hub has no repository {repository!r}, or it is private") from error
     except RevisionNotFoundError as error:
@@ -350,5 +396,10 @@ def _from_hub(text: str) -> Path:
         raise ModelFileError(f"hf://{text} is not cached and cannot be fetched: {reason}") from error
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(path: Path) -> str:
+    """Of a file that may not fit into memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -36,19 +36,25 @@ def references_hash(data: bytes) -> str:
     return digest.hexdigest()
 
 
+def photo() -> Image.Image:
+    return Image.open(DATA.parent.parent / "docs" / "images" / "lake.png").convert("RGB")
+
+
+def golden_frames() -> list[Image.Image]:
+    return [photo().crop((100 + 2 * i, 100 + i, 276 + 2 * i, 244 + i)) for i in range(12)]
+
+
 def main(model: str) -> None:
     DATA.mkdir(exist_ok=True)
-    photo = Image.open(DATA.parent.parent / "docs" / "images" / "lake.png").convert("RGB")
     if isinstance(zoo.load(model), GLCVideo):
-        frames = [photo.crop((100 + 2 * i, 100 + i, 276 + 2 * i, 244 + i)) for i in range(12)]
-        data = b"".join(api.encode_video(frames, model, quality=1.5, intra_period=8))
+        data = b"".join(api.encode_video(golden_frames(), model, quality=1.5, intra_period=8))
         (DATA / f"{model}.glv").write_bytes(data)
         (DATA / "golden_video.json").write_text(json.dumps({f"{model}.glv": references_hash(data)}, indent=2) + "\n")
         return
     index = DATA / "golden.json"
     golden = json.loads(index.read_text()) if index.exists() else {}
     for quality, size in ((0, (200, 130)), (None, (333, 257)), (1.5, (64, 1))):
-        data = api.encode(photo.crop((100, 100, 100 + size[0], 100 + size[1])), model=model, quality=quality)
+        data = api.encode(photo().crop((100, 100, 100 + size[0], 100 + size[1])), model=model, quality=quality)
         name = f"{model}-{size[0]}x{size[1]}.glc"
         (DATA / name).write_bytes(data)
         golden[name] = {"size": size, "y_hat": latent_hash(data)}

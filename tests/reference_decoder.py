@@ -52,6 +52,42 @@ class RangeDecoder:
         return out
 
 
+ENCODER_ONLY = (
+    *("backbone.encoder.", "backbone.quantizer.", "transform.enc_1.", "transform.q_enc.", "transform.enc_2."),
+    "hyper.h_a.",
+)
+ENCODER_ONLY_VIDEO = (
+    *("own_backbone.encoder.", "own_backbone.quantizer.", "transform.enc_1.", "transform.q_enc.", "transform.enc_2."),
+    *("hyper.condition.", "hyper.combine.", "hyper.guide.", "hyper.enhancement.", "hyper.features.", "hyper.out."),
+    "hyper.quantizer.",
+)
+
+
+def fingerprint(folder: Path) -> str:
+    """Of the model in a folder, by what is stored."""
+    with safe_open(folder / "model.safetensors", "numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+
+    def only_an_encoders(name: str) -> bool:
+        if not video:
+            own = (*ENCODER_ONLY, "hyper.quantizer.") if "hyper.codes" in tensors else ENCODER_ONLY
+            return name.startswith(own)
+        own = (*ENCODER_ONLY, "hyper.quantizer.") if "image.hyper.codes" in tensors else ENCODER_ONLY
+        return name.startswith((*ENCODER_ONLY_VIDEO, *(f"image.{prefix}" for prefix in own)))
+
+    video = any(name.startswith("image.") for name in tensors)
+    digest = hashlib.sha256(b"16-bit integers by position")
+    for name in sorted(tensors):
+        if name.endswith("::scale") or only_an_encoders(name):
+            continue
+        value = tensors[name]
+        if f"{name}::scale" in tensors:
+            value = value.astype(np.float32) * tensors[f"{name}::scale"].astype(np.float32)
+        value = value.astype("<f4" if value.dtype.kind == "f" else "<i8")
+        digest.update(f"{name}{value.shape}".encode() + value.tobytes())
+    return digest.hexdigest()
+
+
 def grid(x: np.ndarray) -> np.ndarray:
     """``x`` in whole steps of 2**-16."""
     return np.clip(np.rint(x * 2.0**16), -(2**27), 2**27).astype(np.int64)

@@ -10,6 +10,7 @@ from PIL import Image
 
 import glc_toolkit as glc
 from glc_toolkit import api, zoo
+from glc_toolkit.doctor import diagnose
 from tests.make_golden import DATA, latent_hash, references_hash
 
 
@@ -84,10 +85,13 @@ def test_a_search_takes_one_fingerprint_and_says_how_far_it_is(tiny_model, noise
 
 def test_sizes_are_bounded_with_their_padding(tiny_model, noise):
     """A header of 13 bytes may claim a line of 2**26 pixels, which padding makes 64 times as many."""
-    line = api.bitstream.ImageStream(tiny_model.fingerprint(), 0, 2**26, 1, b"").to_bytes()
+    line = api.bitstream.ImageStream(tiny_model.fingerprint(), 0, 2**26, 1, b"x").to_bytes()
+    flat = api.bitstream.ImageStream(tiny_model.fingerprint(), 0, 2**16, 513, b"x").to_bytes()
     for read in (glc.decode, api.info):
-        with pytest.raises(glc.BitstreamError, match=f"67108864 x 1 pixels, {2**32} with padding"):
+        with pytest.raises(glc.BitstreamError, match="67108864 x 1 pixels have a side above the limit of 65536"):
             read(line, tiny_model)
+        with pytest.raises(glc.BitstreamError, match=f"65536 x 513 pixels, {2**16 * 576} with padding"):
+            read(flat, tiny_model)
     data = glc.encode(noise, model=tiny_model, max_pixels=4096)  # 56 x 40
     with pytest.raises(ValueError, match="above the limit of 4095"):
         glc.encode(noise, model=tiny_model, max_pixels=4095)
@@ -96,6 +100,17 @@ def test_sizes_are_bounded_with_their_padding(tiny_model, noise):
             read(data, tiny_model, max_pixels=4095)
         for enough in (4096, 0, None):
             read(data, tiny_model, max_pixels=enough)
+
+
+def test_a_picture_takes_no_more_work_than_its_file_pays_for(model, monkeypatch):
+    """24 bytes that claim 33 megapixels: they are found out before a network runs."""
+    monkeypatch.setattr(model.hyper, "params", None)
+    forged = api.bitstream.ImageStream(model.fingerprint(), 0, 2**16, 512, bytes(range(12))).to_bytes()
+    for read in (glc.decode, api.info):
+        with pytest.raises(glc.BitstreamError, match="are asked of 12"):
+            read(forged, model)
+    found, preview = diagnose(forged, model)
+    assert found.first_bad == "z" and preview is None
 
 
 def test_sections_of_foreign_payloads_are_not_negative(tiny_model):

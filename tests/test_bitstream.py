@@ -1,16 +1,19 @@
 import contextlib
+import os
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glc_toolkit import BitstreamError, bitstream
+from glc_toolkit import BitstreamError, bitstream, videostream
 from glc_toolkit.bitstream import ImageStream, parse
+from tests.make_golden import DATA
 
 sides = st.integers(1, 8000)
 
 
-@given(st.binary(min_size=3, max_size=3), st.integers(0, 255), sides, sides, st.binary(max_size=200))
+@given(st.binary(min_size=3, max_size=3), st.integers(0, 255), sides, sides, st.binary(min_size=1, max_size=200))
 def test_round_trip(fingerprint, code, width, height, payload):
     stream = ImageStream(fingerprint, code, width, height, payload)
     data = stream.to_bytes()
@@ -42,10 +45,10 @@ def test_any_bytes_are_read_or_refused(data):
             parse(candidate)
 
 
-def claim(width: bytes, height: bytes) -> bytes:
+def claim(width: bytes, height: bytes, payload: bytes = b"x") -> bytes:
     """A file with a valid checksum that gives its size so."""
     head = ImageStream(b"abc", 0, 1, 1, b"").to_bytes()[:8]
-    body = head[:2] + head[4:] + width + height
+    body = head[:2] + head[4:] + width + height + payload
     return body[:2] + bitstream.crc16(body).to_bytes(2, "big") + body[2:]
 
 
@@ -59,6 +62,31 @@ def test_impossible_sizes_are_refused():
             parse(claim(side, bytes([100])))
     with pytest.raises(BitstreamError, match="no end"):
         parse(claim(bytes(4 * [0xFF]), bytes([1])))
+
+
+def test_a_header_alone_is_no_picture():
+    with pytest.raises(BitstreamError, match="a header alone"):
+        parse(claim(b"\5", b"\5", b""))
+    assert parse(ImageStream(b"abc", 0, 5, 5, b"").to_bytes()).payload == b"\0"
+
+
+def test_a_video_that_shrinks_while_it_is_read(tmp_path):
+    """A map of it would end the process with SIGBUS."""
+    path = tmp_path / "clip.glv"
+    path.write_bytes((DATA / "glc-video-0.01.glv").read_bytes() + bytes(2**16))
+    data = bitstream.read(path)
+    with path.open("r+b") as file:
+        file.truncate(3)
+    _, at = videostream.parse_header(data)
+    assert len([item for item in videostream.records(data, at) if isinstance(item, videostream.Frame)]) == 12
+
+
+def test_pipes_are_read(tmp_path):
+    for name in ("glc-video-0.01.glv", "glc-image-0.03-64x1.glc"):
+        pipe, data = tmp_path / name, (DATA / name).read_bytes()
+        os.mkfifo(pipe)
+        threading.Thread(target=pipe.write_bytes, args=(data,)).start()
+        assert bitstream.read(pipe) == data
 
 
 def test_files_of_any_length_are_not_read_whole(tmp_path):

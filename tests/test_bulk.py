@@ -1,8 +1,13 @@
+import contextlib
 import copy
 import json
 import os
+import resource
 import signal
+import subprocess
+import sys
 import tarfile
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -157,6 +162,25 @@ def test_a_target_of_another_job_is_refused(job, source, tmp_path):
             bulk.run(job())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"job": null}\n{"source": null}\n',
+        b'{"job": null}\n{"source": "a.png", "member": null}\n',
+        b'{"job": null}\nnull\n',
+        b"[" * 100_000,
+        '{"job": "\u00e9"}'.encode("utf-16"),
+        b"",
+    ],
+)
+def test_a_manifest_that_is_none(job, tmp_path, text):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / bulk.MANIFEST).write_bytes(text)
+    with pytest.raises(ValueError, match=r"manifest\.jsonl is damaged: .*; remove it to begin anew"):
+        bulk.run(job())
+    assert (tmp_path / "out" / bulk.MANIFEST).read_bytes() == text
+
+
 def test_an_encoder_that_learned_is_another_job(job, tmp_path, tiny_model):
     """Its fingerprint is the old one, as decoders need no other."""
     bulk.run(job())
@@ -191,6 +215,112 @@ def test_a_shard_is_whole_or_not_there(job, source, tmp_path):
         assert [error["source"] for error in report.errors] == ["broken.png", "sub/shard.tar"]
         assert "member" not in report.errors[1] and not list((tmp_path / "out").rglob("*.tar"))
     assert not list((tmp_path / "out").rglob(".*"))
+
+
+def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, BytesIO(content))
+    return path
+
+
+def member(name: str, **facts) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    for key, value in facts.items():
+        setattr(info, key, value)
+    return info
+
+
+def test_links_in_a_shard_go_to_what_became_of_the_picture(job, source, tiny_model, tmp_path):
+    data = (source / "a.png").read_bytes()
+    link = {"type": tarfile.LNKTYPE}
+    shard = tar_of(
+        tmp_path / "links.tar",
+        (member("in/a.png"), data),
+        (member("in/b.png", linkname="in/a.png", **link), b""),
+        (member("plain", linkname="in/a.png", **link), b""),
+        (member("c.png", linkname="nowhere.png", **link), b""),
+        (member("label.json"), b"{}"),
+        (member("again.json", linkname="label.json", **link), b""),
+    )
+    report = bulk.run(job(source=str(shard)))
+    stream = api.encode(source / "a.png", tiny_model)
+    expected = {"in/a.png.glc": stream, "in/b.png.glc": stream, "plain": stream}
+    out = tmp_path / "out" / "links.tar"
+    assert members(out.read_bytes()) == {**expected, "label.json": b"{}", "again.json": b"{}"}
+    (error,) = report.errors
+    assert error["member"] == "c.png" and "a link to 'nowhere.png', which is not in the output" in error["error"]
+    bulk.run(job("back", source=str(out), task="decode"))
+    assert {"in/a.png.png", "in/b.png.png", "plain"} <= set(members((tmp_path / "back" / "links.tar").read_bytes()))
+
+
+def test_a_shard_reaches_nothing_outside_it(job, source, tmp_path):
+    data = (source / "a.png").read_bytes()
+    names = ["../up.png", "in/../../up.json", "/root.png", "in/../a.png"]
+    bad = [(member(name), data) for name in names]
+    bad += [(member("in/link", type=tarfile.SYMTYPE, linkname="../../etc"), b"")]
+    good = [(member("in/a.png"), data), (member("in/inner", type=tarfile.SYMTYPE, linkname="../in/a.png.glc"), b"")]
+    report = bulk.run(job(source=str(tar_of(tmp_path / "bad.tar", *bad, *good))))
+    assert [row["member"] for row in report.errors] == sorted([*names, "in/link"])
+    assert all("outside the shard" in row["error"] for row in report.errors)
+    with tarfile.open(tmp_path / "out" / "bad.tar") as tar:
+        assert tar.getnames() == ["in/a.png.glc", "in/inner"]
+
+
+def test_a_member_that_claims_gigabytes_is_not_read(job, source, tmp_path):
+    """10 kB of a sparse tar claim 3 GB."""
+    for name in ("huge.png", "huge.bin"):
+        with (source / name).open("wb") as file:
+            file.truncate(3 * 2**30)
+    shard = tmp_path / "sparse.tar"
+    subprocess.run(["tar", "--sparse", "-cf", shard, "huge.png", "huge.bin", "a.png"], cwd=source, check=True)
+    assert shard.stat().st_size < 10**5
+    (source / "huge.bin").unlink()
+    for target, place in (("out", shard), ("other", source / "huge.png")):
+        with memory_limit(2**30):
+            report = bulk.run(job(target, source=str(place)))
+        assert report.errors and all(f"more than {2**28} bytes" in row["error"] for row in report.errors)
+    assert list(members((tmp_path / "out" / "sparse.tar").read_bytes())) == ["a.png.glc"]
+
+
+@contextlib.contextmanager
+def memory_limit(more: int):
+    """Of so many bytes beyond what this process has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+GLC = "from glc_toolkit.cli import main; main()"
+
+
+def test_a_job_that_is_killed_leaves_no_partial_file_and_goes_on(source, tiny_folder, tmp_path):
+    """By SIGTERM, in the middle; the outcome is that of a job that was left alone."""
+    noise = np.random.default_rng(1)
+    for i in range(30):
+        Image.fromarray(noise.integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(source / f"{i}.png")
+    with tarfile.open(source / "0shard.tar", "w") as tar:
+        for i in range(30):
+            tar.add(source / f"{i}.png", f"{i}.png")
+    start = [sys.executable, "-W", "ignore", "-c", GLC, "bulk", source]
+    end, out = ["-m", tiny_folder], tmp_path / "killed"
+    job = subprocess.Popen([*start, out, *end], stderr=subprocess.PIPE)
+    while not (partial := list(out.glob(".*.partial.tar"))):
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.01)
+    assert len(partial) == 1
+    job.terminate()
+    assert job.wait(60) == 128 + signal.SIGTERM
+    job.stderr.close()
+    assert not list(out.rglob("*.partial*"))
+    subprocess.run([*start, out, *end], stderr=subprocess.PIPE)
+    bulk.run(bulk.Job("encode", str(source), str(tmp_path / "alone"), str(tiny_folder)))
+    assert files(out) == files(tmp_path / "alone")
 
 
 def test_sources_are_never_written_over(job, source):

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import types
 from contextlib import contextmanager
@@ -77,8 +78,8 @@ def test_encode_info_decode(picture, tmp_path, model):
         (["encode", "{picture}", "{picture}"], 2, "noise.png is the file to read"),
         (["encode", "{picture}", "{link}"], 2, "link is the file to read"),
         (["decode", "{broken}", "{broken}"], 2, "broken.glc is the file to read"),
-        (["decode", "{line}", "{out}.png"], 1, "67108864 x 1 pixels, 4294967296 with padding"),
-        (["info", "{line}"], 1, "67108864 x 1 pixels, 4294967296 with padding"),
+        (["decode", "{line}", "{out}.png"], 1, "67108864 x 1 pixels have a side above the limit of 65536"),
+        (["info", "{line}"], 1, "67108864 x 1 pixels have a side above the limit of 65536"),
         (["decode", "{hole}", "{out}.png"], 1, "hole is no GLC file: it has more than"),
         (["info", "{hole}"], 1, "hole is no GLC file: it has more than"),
         (["encode", "missing.png", "{out}"], 2, "does not exist"),
@@ -113,7 +114,7 @@ def test_encode_info_decode(picture, tmp_path, model):
 def test_mistakes_are_one_line_and_an_exit_code(arguments, code, message, picture, tmp_path, model):
     before = picture.read_bytes()
     (tmp_path / "broken.glc").write_bytes(b"no picture, no stream")
-    (tmp_path / "line").write_bytes(ImageStream(model.fingerprint(), 0, 2**26, 1, b"").to_bytes())
+    (tmp_path / "line").write_bytes(ImageStream(model.fingerprint(), 0, 2**26, 1, b"x").to_bytes())
     (tmp_path / "link").symlink_to(picture)
     (tmp_path / "empty").mkdir()
     with (tmp_path / "hole").open("wb") as file:
@@ -132,6 +133,7 @@ def test_mistakes_are_one_line_and_an_exit_code(arguments, code, message, pictur
     [
         ("name: [", "recipe.yaml is no YAML: .*line 1"),
         ("\x00", "recipe.yaml is no YAML: "),
+        ("[" * 5000, "recipe.yaml is no YAML: "),
         ("", "recipe.yaml: the whole: Input should be"),
         (
             "name: x\nmodel: {}\nstages: []\ndata: {sources: [], holdout: -1}",
@@ -148,6 +150,26 @@ def test_mistakes_in_a_recipe_name_file_and_field(recipe, message, picture, tmp_
     (tmp_path / "recipe.yaml").write_text(recipe.replace("DATA", str(picture)))
     output = glc("train", tmp_path / "recipe.yaml", "-o", tmp_path / "run", code=1)
     assert re.search(message, output) and len(output.strip().splitlines()) == 1
+
+
+def test_pipes(picture, tmp_path):
+    """As a shell gives them: glc decode <(cat file) out.png."""
+
+    def pipe(content: bytes) -> Path:
+        path = tmp_path / f"pipe{len(list(tmp_path.iterdir()))}"
+        os.mkfifo(path)
+        threading.Thread(target=path.write_bytes, args=(content,), daemon=True).start()
+        return path
+
+    glc("encode", pipe(picture.read_bytes()), tmp_path / "out.glc")
+    glc("encode", picture, tmp_path / "expected.glc")
+    data = (tmp_path / "out.glc").read_bytes()
+    assert data == (tmp_path / "expected.glc").read_bytes()
+    glc("decode", pipe(data), tmp_path / "out.png")
+    assert Image.open(tmp_path / "out.png").size == (56, 40)
+    assert "sound" in glc("doctor", pipe(data))
+    refused = glc("encode", pipe(b"\0\0\0\x18ftypmp42"), tmp_path / "clip.glc", code=1)
+    assert "is no picture; give a video as a file" in refused and len(refused.splitlines()) == 1
 
 
 OUT_OF_MEMORY = [

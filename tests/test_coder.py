@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glc_toolkit import BitstreamError
-from glc_toolkit.coder import PRECISION, CountingDecoder, Decoder, Encoder, quantize_pmf
+from glc_toolkit.coder import PRECISION, UNPAID, CountingDecoder, Decoder, Encoder, quantize_pmf
 from tests.reference_decoder import RangeDecoder
 
 
@@ -68,6 +68,18 @@ def test_counting_decoder_ends_at_the_end():
     assert 16 <= decoder.position() <= 24
     decoder.get(rows[32:], cdf, offset)
     assert decoder.position() == len(encoder.bytes())
+
+
+def test_symbols_are_not_read_out_of_nothing():
+    """Where zeros at the end are left out, so many are believed, and no more are left out."""
+    cdf, offset = quantize_pmf(np.full((1, 256), 1 / 256)), np.zeros(1, int)
+    for count in (10, 200, 1000):
+        encoder, rows = Encoder(), np.zeros(count, int)
+        encoder.put(np.zeros(count, int), rows, cdf, offset)
+        assert not any(encoder.bytes()) and len(encoder.bytes()) >= count - UNPAID
+        assert not Decoder(encoder.bytes()).get(rows, cdf, offset).any()
+    with pytest.raises(BitstreamError, match="worth 1000 bytes are asked of 3"):
+        Decoder(b"abc").get(np.zeros(1000, int), cdf, offset)
 
 
 def test_symbols_outside_the_table_are_refused():

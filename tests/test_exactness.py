@@ -4,7 +4,11 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
+from functools import partial
 
 import pytest
 import torch
@@ -18,7 +22,8 @@ from glc_toolkit.conformance import tiny
 from glc_toolkit.conformance.exact import ExactOnly, InexactError
 from glc_toolkit.models.image import GLCImage
 from tests import reference_decoder, reference_video_decoder
-from tests.make_golden import DATA
+from tests.conftest import ROOT
+from tests.make_golden import DATA, latent_hash, references_hash
 
 GOLDEN = json.loads((DATA / "golden.json").read_text())
 GOLDEN_VIDEO = json.loads((DATA / "golden_video.json").read_text())
@@ -93,6 +98,17 @@ def test_it_reads_every_combination_of_components(hyper, context, noise, tmp_pat
     assert other["y_hat"].tobytes() == expected["y_hat"]
 
 
+@pytest.mark.parametrize("name", ["glc-image-0.03", "glc-video-0.01"])
+def test_the_fingerprint_is_what_the_page_says(name):
+    assert reference_decoder.fingerprint(zoo.locate(name)) == zoo.info(name)["fingerprint"]
+
+
+@pytest.mark.parametrize("hyper, context", COMBINATIONS)
+def test_the_fingerprint_of_every_combination_is_what_the_page_says(hyper, context, tmp_path):
+    folder = zoo.save(combination(hyper, context), tmp_path / "model", "combination")
+    assert reference_decoder.fingerprint(folder) == zoo.load(folder).fingerprint().hex()
+
+
 # -- only exact operations --------------------------------------------------------------------------------------------
 
 
@@ -152,16 +168,11 @@ def threads(count):
 
 
 @contextlib.contextmanager
-def sums_of_products(multiply=None):
-    """Sums of products of bytes by ``multiply(rows, columns)``, or as on a processor that has none of its own."""
+def sums_of_products(multiply):
+    """Sums of products of bytes by ``multiply(rows, columns)``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "_int_mm", multiply)
-        patch.setattr(fixed_point, "has_exact_int8", lambda: multiply is not None)
+        patch.setattr(fixed_point, "exact_way", lambda *_: multiply)
         yield
-
-
-def in_float64(rows, columns):
-    return (rows.double() @ columns.double()).int()
 
 
 def backwards(rows, columns):
@@ -177,8 +188,8 @@ WAYS = {
     "without oneDNN": lambda: torch.backends.mkldnn.flags(enabled=False),
     "in a batch of four": lambda: convolutions(lambda own, _, x: own(torch.cat([-x, x / 3, x, x.flip(2)]))[2:3]),
     "sums in the other order": lambda: sums_of_products(backwards),
-    "sums in float32": sums_of_products,
-    "sums in float64": lambda: sums_of_products(in_float64),
+    "sums in float32": lambda: sums_of_products(fixed_point.in_float32),
+    "sums in float64": lambda: sums_of_products(fixed_point.in_float64),
 }
 
 
@@ -202,6 +213,55 @@ def test_every_combination_gives_the_same_bits(hyper, context, way, noise):
     before = decoded(model, data)
     with WAYS[way]():
         assert decoded(model, data) == before
+
+
+# What oneDNN may use of a processor: below VNNI, its products of bytes saturate.
+LESS = [
+    "ONEDNN_MAX_CPU_ISA=SSE41",
+    "ONEDNN_MAX_CPU_ISA=AVX",
+    "ONEDNN_MAX_CPU_ISA=AVX2",
+    "ONEDNN_MAX_CPU_ISA=AVX512_CORE",
+    "DNNL_MAX_CPU_ISA=AVX512_CORE",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [None, "default"])
+def test_processes_that_are_held_to_less_read_and_write_the_same(capability, tmp_path):
+    """Pictures and videos: they read the golden ones, and we read what they write."""
+    settings = LESS if capability is None else ["ONEDNN_MAX_CPU_ISA=DEFAULT"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"} | ({} if capability is None else {"ATEN_CPU_CAPABILITY": capability})
+    command = [sys.executable, "-W", "ignore", "-m", "tests.coded_here", tmp_path, *settings]
+    subprocess.run(command, check=True, cwd=ROOT, env=env)
+    for setting in settings:
+        facts = json.loads((tmp_path / setting / "facts.json").read_text())
+        if capability is None:
+            assert facts["way"] == "in_float32"
+        else:
+            assert facts["capability"] == "DEFAULT"
+        assert facts["golden"] == {**{name: facts["y_hat"] for name, facts in GOLDEN.items()}, **GOLDEN_VIDEO}
+        assert facts["picture"] == latent_hash((tmp_path / setting / "picture.glc").read_bytes())
+        assert facts["video"] == references_hash((tmp_path / setting / "video.glv").read_bytes())
+
+
+def test_products_that_saturate_are_not_taken_for_exact():
+    """As older instructions add up: two products at a time in 16 bits, of bytes from 0 to 255 on one side."""
+
+    def saturating(rows, columns, shift=0):
+        products = (rows.int()[:, :, None] + shift) * columns.int()
+        pairs = F.pad(products, (0, 0, 0, rows.shape[1] % 2)).unflatten(1, (-1, 2)).sum(2)
+        return (pairs.clamp(-(2**15), 2**15 - 1).sum(1) - shift * columns.int().sum(0)).int()
+
+    for inputs, outputs in ((2, 1), (64, 3), (65, 19)):
+        assert fixed_point.is_exact(fixed_point.in_float32, "cpu", inputs, outputs)
+        for shift in (0, 128):
+            assert not fixed_point.is_exact(partial(saturating, shift=shift), "cpu", inputs, outputs)
+
+
+def test_without_an_exact_product_nothing_is_decoded(monkeypatch):
+    monkeypatch.setattr(fixed_point, "is_exact", lambda *_: False)
+    with pytest.raises(RuntimeError, match="no product of 7 by 5 bytes is exact on this cpu"):
+        fixed_point.exact_way("cpu", 7, 5)
 
 
 def test_the_ways_do_differ(noise):

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import json
 import math
+import pickle
 import sys
 import types
 import zlib
@@ -350,6 +351,14 @@ def test_another_file_is_refused(authors, tmp_path, change, message):
     with pytest.raises(ModelFileError, match=message):
         official.import_file(saved(change(authors), tmp_path), "glc-image-paper", tmp_path / "out")
     assert not (tmp_path / "out" / zoo.SUMS).exists()
+
+
+def test_a_pickle_of_another_kind_is_refused_without_advice_to_run_it(tmp_path):
+    for name, contents in (("plain.pkl", pickle.dumps(Code())), ("old.pkl", pickle.dumps({"a": 1}, 0))):
+        (tmp_path / name).write_bytes(contents)
+        refused = glc("zoo", "import", tmp_path / name, "--as", "glc-image-paper", tmp_path / "out", code=1)
+        assert "is no PyTorch checkpoint of tensors alone: " in refused
+        assert "weights_only" not in refused and "False" not in refused and "trust" not in refused
 
 
 def test_mistakes_on_the_command_line(tmp_path):

@@ -60,11 +60,44 @@ def test_a_plugin_adds_a_command(plugin, monkeypatch, capsys):
     assert stop.value.code == 0 and capsys.readouterr().out == "ran\n"
 
 
-def test_a_clash_names_both_plugins(plugin):
+def test_a_clash_names_both_plugins_and_the_first_stays(plugin, monkeypatch):
     plugin("one", glc_losses=lambda: {"same": int})
-    plugin("two", glc_losses=lambda: {"same": int})
-    with pytest.raises(registry.PluginError, match=r"'(one|two)' and '(one|two)' both define 'same'"):
+    plugin("two", glc_losses=lambda: {"same": str, "other": str})
+    with pytest.warns(UserWarning, match=r"'same' of plugin 'two' is left out: .* as plugin 'one' does"):
+        assert registry.components("loss")["same"] == (int, "one") and "other" in registry.names("loss")
+    registry.refresh()
+    monkeypatch.setenv(registry.STRICT, "1")
+    with pytest.raises(registry.PluginError, match=r"'two'.*'one'"):
         registry.names("loss")
+
+
+def stop():
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    "hook, message",
+    [
+        (lambda: None, "gives None, not a dict by names"),
+        (lambda: [("a", int)], "not a dict by names"),
+        (lambda: {1: int}, "not a dict by names"),
+        (lambda: {"a": "int"}, "gives 'int' as 'a', which cannot be called"),
+        (stop, "SystemExit: 3"),
+    ],
+)
+def test_what_a_hook_may_not_give(plugin, hook, message):
+    plugin("strange", glc_losses=hook)
+    plugin("sound", glc_losses=lambda: {"sound": int})
+    with pytest.warns(UserWarning, match=f"plugin 'strange' is left out: .*{message}"):
+        assert {"sound", "rate"} <= set(registry.names("loss"))
+
+
+def test_a_command_that_ends_the_program_takes_no_other_away(plugin, monkeypatch):
+    from glc_toolkit import cli
+
+    plugin("ender", glc_commands=lambda cli: stop())
+    with pytest.warns(UserWarning, match="plugin 'ender' is left out: SystemExit: 3"):
+        cli.add_plugin_commands()
 
 
 def test_a_broken_hook_is_a_warning_that_names_the_plugin(plugin, monkeypatch):

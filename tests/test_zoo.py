@@ -116,6 +116,16 @@ def test_a_bad_model_folder_is_refused_with_what_and_where(folder, message):
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_checksums_are_read_in_either_form(folder):
+    """As ``sha256sum --binary`` marks files."""
+    sums = folder / zoo.SUMS
+    sums.write_text(sums.read_text().replace("  ", " *"))
+    zoo.load(folder)
+    corrupt(folder)
+    with pytest.raises(ModelFileError, match="sha256 is not that"):
+        zoo.load(folder)
+
+
 def test_a_folder_that_changed_is_checked_again(folder):
     zoo.load(folder)
     corrupt(folder)
@@ -406,6 +416,17 @@ def test_a_model_from_the_hub_is_cached_and_then_needs_no_network(hub, tiny_fold
     (cached,) = server.home.glob(f"hub/*tiny/snapshots/*/{zoo.SUMS}")
     cached.unlink()  # as a download that was cut off leaves it
     assert load("owner/tiny") == expected and cached.exists()
+
+    weights = cached.with_name(zoo.WEIGHTS).resolve()
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")  # damaged on the disk: fetched again
+    assert load("owner/tiny") == expected
+    for revision in ("../main", "a/../../b", "/etc"):
+        assert "is no name of a revision" in load(f"owner/tiny@{revision}")
+    commit, Hub.commit = Hub.commit, staticmethod(lambda number: "../../../outside")
+    server.repositories["owner/hostile"] = server.repositories["owner/tiny"]
+    assert "'../../../outside' as the commit, which is none" in load("owner/hostile")
+    Hub.commit = staticmethod(commit)
+    assert not list(server.home.rglob("outside"))
 
     server.shutdown()
     server.server_close()

@@ -11,8 +11,10 @@ arithmetic; a sum of products would depend on its order, so sums are made of int
 Source: dynamic quantization by rows, as in LLM.int8() (Dettmers et al., NeurIPS 2022), with two digits instead of one.
 """
 
+from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,10 +60,10 @@ def to_fixed_point(network: nn.Module) -> None:
 
 def to_floating_point(network: nn.Module) -> None:
     """Take ``network`` to float32, to be trained or compared."""
-    network.float()
     for module in network.modules():
         if isinstance(module, FixedConv):
             module.exact = False
+    network.float()
 
 
 def integers(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,6 +135,12 @@ class FixedConv(nn.Conv2d):
         self.high, self.crossed = both[:, 0].contiguous(), both.flip(1).flatten(1)
         self.unit = 256 * spare * unit
 
+    def _apply(self, fn: Callable, recurse: bool = True) -> "FixedConv":
+        """What ``to`` and the like do. A cast would leave the integers what they are and change all around them."""
+        if self.exact and fn(torch.zeros(1, dtype=torch.float64)).dtype != torch.float64:
+            raise ValueError("a layer of an entropy decoder keeps float64; call train() on the model before a cast")
+        return super()._apply(fn, recurse)
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.exact:
             return super().forward(x)
@@ -177,22 +185,57 @@ class FixedConv(nn.Conv2d):
 
 
 def products_of_bytes(rows: Tensor, columns: Tensor) -> Tensor:
-    """int8 (N, K) @ (K, M) -> int32. Where the processor does not do it, float32 holds the sums of 1024 at a time, also
-    where its factors lose bits for speed (TF32, bfloat16), as bytes have few; autocast would take them from the sums,
-    too. So it does for K = 1, of which PyTorch's product may write nothing (pytorch/pytorch#195066)."""
-    if rows.device.type == "cpu" and rows.shape[1] > 1 and has_exact_int8():
-        return torch._int_mm(rows, columns)
+    """int8 (N, K) @ (K, M) -> int32, by the fastest way that is exact here."""
+    return exact_way(rows.device.type, *columns.shape)(rows, columns)
+
+
+@cache
+def exact_way(device: str, inputs: int, outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Raises ``RuntimeError`` if there is none: better no picture than another one."""
+    for way in (in_int8, in_float32, in_float64):
+        if is_possible(way, device, inputs) and is_exact(way, device, inputs, outputs):
+            return way
+    raise RuntimeError(f"no product of {inputs} by {outputs} bytes is exact on this {device}: nothing can be decoded")
+
+
+def in_int8(rows: Tensor, columns: Tensor) -> Tensor:
+    """By the processor's instructions for bytes. Where oneDNN may not use them (``ONEDNN_MAX_CPU_ISA``), older ones
+    saturate."""
+    return torch._int_mm(rows, columns)
+
+
+def in_float32(rows: Tensor, columns: Tensor) -> Tensor:
+    """float32 holds the sums of 1024 at a time, also where its factors lose bits for speed (TF32, bfloat16), as bytes
+    have few; autocast would take them from the sums, too."""
     parts = zip(rows.split(1024, 1), columns.split(1024, 0), strict=True)
     with torch.autocast(rows.device.type, enabled=False):
         sums = [(a.float() @ b.float()).to(torch.int32) for a, b in parts]
     return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0, dtype=torch.int32)
 
 
-@cache
-def has_exact_int8() -> bool:
-    """Whether this processor multiplies int8 fast, and without the saturated sums of older instructions."""
-    if not torch.cpu._is_vnni_supported():
-        return False
-    rows = torch.full((32, 64), -128, dtype=torch.int8)
-    columns = ((most, torch.full((32, 64), most, dtype=torch.int8).t()) for most in (-128, 127))
-    return all(bool((torch._int_mm(rows, most) == -128 * value * 64).all()) for value, most in columns)
+def in_float64(rows: Tensor, columns: Tensor) -> Tensor:
+    return (rows.double() @ columns.double()).to(torch.int32)
+
+
+def is_possible(way: Callable, device: str, inputs: int) -> bool:
+    """Of K = 1 PyTorch's product of bytes may write nothing (pytorch/pytorch#195066)."""
+    return way is not in_int8 or (device == "cpu" and inputs > 1 and torch.cpu._is_vnni_supported())
+
+
+def is_exact(way: Callable[[Tensor, Tensor], Tensor], device: str, inputs: int, outputs: int) -> bool:
+    """Whether ``way`` gives the sums of int64, for one row and for many, of the largest and smallest bytes, of both in
+    turns, and of random ones."""
+    dice = np.random.default_rng(0)
+    rows, columns = (dice.integers(-128, 128, (count, inputs), np.int8) for count in (33, outputs))
+    extremes = [np.resize(pattern, inputs) for pattern in ((127,), (-128,), (127, -128), (-128, 127))]
+    rows[: len(extremes)] = extremes
+    looked_at = np.unique(np.r_[:8, outputs - 8 : outputs].clip(0, outputs - 1))  # int64 is slow
+    for first in range(0, len(extremes), outputs):  # of a single column, one after another
+        some = extremes[first : first + outputs]
+        columns[: len(some)] = some
+        expected = torch.from_numpy(rows.astype(np.int64) @ columns[looked_at].astype(np.int64).T)
+        left, right = torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device).t()
+        sums = (way(left[:count], right).cpu()[:, looked_at] for count in (1, len(rows)))
+        if not all(torch.equal(got.long(), expected[: len(got)]) for got in sums):
+            return False
+    return True

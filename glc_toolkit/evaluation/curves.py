@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import warnings
 from collections.abc import Iterable
 from functools import cache
@@ -36,13 +37,16 @@ def read(file: Path) -> list[dict]:
     """The curves of a file of ``glc eval``, of its ``--json``, or of CompressAI's ``eval_model``."""
     try:
         found = json.loads(Path(file).read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON: {error}") from None
     found = found if isinstance(found, list) else [found]
     for curve in found:
         results = curve.get("results") if isinstance(curve, dict) else None
         if not isinstance(results, dict) or not isinstance(results.get("bpp"), list) or "name" not in curve:
             raise ValueError(f"{file} holds no results of glc eval: it lacks a name, or results with bpp")
+        values = [value for row in results.values() if isinstance(row, list) for value in row if value is not None]
+        if not all(isinstance(value, (int, float)) and not abs(value) > sys.float_info.max for value in values):
+            raise ValueError(f"{file} holds results that are no numbers, or larger than any float")
     return found
 
 

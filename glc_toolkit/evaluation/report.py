@@ -8,6 +8,7 @@ import io as streams
 import json
 import math
 import platform
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -283,4 +284,4 @@ def _number(value: float) -> float | None:
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -133,16 +133,20 @@ class Store:
         self.arrays: dict[tuple, np.ndarray] = {}
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
-            for entry in self._read():
-                self.rows[tuple(entry["key"])] = {k: math.nan if v is None else v for k, v in entry["row"].items()}
+            for key, row in self._read():
+                self.rows[key] = {k: math.nan if v is None else v for k, v in row.items()}
 
-    def _read(self) -> Iterator[dict]:
+    def _read(self) -> Iterator[tuple[tuple, dict]]:
         file = cast(Path, self.folder) / ROWS
-        lines = file.read_text("utf-8").split("\n") if file.is_file() else [""]
+        try:
+            lines = file.read_text("utf-8").split("\n") if file.is_file() else [""]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is not in UTF-8; remove it, or give another folder") from error
         for number, line in enumerate(lines[:-1], 1):
             try:
-                yield json.loads(line)
-            except ValueError:
+                entry = json.loads(line)
+                yield tuple(entry["key"]), dict(entry["row"])
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise ValueError(f"line {number} of {file} is no row; remove it, or give another folder") from None
         if lines[-1]:  # cut off while it was written
             with io.replacing(file) as partial:
@@ -203,4 +207,10 @@ def write(result: dict, file: Path) -> None:
     ):
         writer = csv.DictWriter(lines, ["codec", *result["images"][0]])
         writer.writeheader()
-        writer.writerows({"codec": result["name"], **row} for row in cast(list, plain(result["images"])))
+        rows = ({"codec": result["name"], **row} for row in cast(list, plain(result["images"])))
+        writer.writerows({key: as_text(value) for key, value in row.items()} for row in rows)
+
+
+def as_text(value: object) -> object:
+    """A cell of a table that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

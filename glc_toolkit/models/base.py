@@ -30,6 +30,7 @@ from glc_toolkit.types import BitstreamError, ModelFileError, ResidualModel
 
 COMMON = ("model", "name", "channels", "levels", "default_quality")  # keys of a config, besides those of components
 PRECISIONS = ("float32", "bf16", "int8", "auto")
+ZEROS = bytes(2**20)  # a stream that is longer than any symbols of one pixel are worth
 ARITHMETIC = b"16-bit integers by position"  # of the entropy networks: another would read other symbols
 
 
@@ -157,8 +158,17 @@ class GLCModel(CompressionModel):
 
     @torch.no_grad()
     def analysis(self, x: Tensor) -> Tensor:
-        """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture."""
-        return self.backbone_analysis(self.pad(x))
+        """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture. Raises ``ValueError`` for a NaN in it."""
+        if not torch.isfinite(x).all():
+            raise ValueError("x has to lie in [0, 1]: it has values that are no finite numbers")
+        return self.backbone_analysis(self.pad(x.float()))
+
+    def picture(self, l_hat: Tensor, shape: tuple[int, int]) -> Tensor:
+        """``l_hat`` of a stream -> ``x_hat`` (B, 3, H, W) in [0, 1] of ``shape`` (H, W)."""
+        x_hat = self.backbone_synthesis(l_hat)[..., : shape[0], : shape[1]]
+        if not torch.isfinite(x_hat).all():
+            raise BitstreamError("the stream decodes to latents that give no picture: no encoder wrote it")
+        return x_hat.clamp(0, 1)
 
     def backbone_analysis(self, x: Tensor) -> Tensor:
         """In evaluation, in the model's precision, and of large pictures in tiles."""
@@ -285,8 +295,12 @@ class GLCModel(CompressionModel):
                 "a model for coding keeps its precision, which zoo.load(..., precision=) and "
                 "set_precision choose; call train() before a cast"
             )
-        super()._apply(fn, recurse)
-        return self if keeps(torch.float64) else self.eval()
+        if keeps(torch.float64):
+            return super()._apply(fn, recurse)
+        for part in self.modules():  # an image model within a video model, too
+            for module in part.exact if isinstance(part, GLCModel) else ():
+                to_floating_point(module)
+        return super()._apply(fn, recurse).eval()
 
     def update(self, scale_table: Tensor | None = None, force: bool = False, update_quantiles: bool = False) -> bool:
         """Fill the coding tables of every entropy model after training; True if any was filled."""

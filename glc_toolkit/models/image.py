@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder, NoSymbols
-from glc_toolkit.models.base import GLCModel, Sections, dtype_of
+from glc_toolkit.models.base import ZEROS, GLCModel, Sections, dtype_of
 from glc_toolkit.types import BitstreamError
 
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
@@ -122,8 +122,7 @@ class GLCImage(GLCModel):
         ``preview`` reads z alone and takes every residual as zero.
         """
         quality = self.qualities(self.quality_of(quality_code), 1, next(self.parameters()).device)
-        l_hat = self.synthesis(self.decode_latent(Decoder(stream), shape, preview), quality)
-        return self.backbone_synthesis(l_hat)[..., : shape[0], : shape[1]].clamp(0, 1)
+        return self.picture(self.synthesis(self.decode_latent(Decoder(stream), shape, preview), quality), shape)
 
     @torch.no_grad()
     def decode_latent(self, decoder: Decoder, shape: tuple[int, int], preview: bool = False) -> Tensor:
@@ -141,4 +140,4 @@ class GLCImage(GLCModel):
 
     def dry_run(self) -> None:
         """Decode nothing: raises whatever there is to raise if the parts of the entropy decoder do not fit together."""
-        self.decode_latent(Decoder(b""), (1, 1))
+        self.decode_latent(Decoder(ZEROS), (1, 1))

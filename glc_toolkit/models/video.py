@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
-from glc_toolkit.models.base import GLCModel, dtype_of
+from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.types import BitstreamError
 
@@ -270,12 +270,13 @@ class GLCVideo(GLCModel):
     def reconstruct(self, reference: Reference, shape: tuple[int, int]) -> Tensor:
         """The picture (B, 3, H, W) in [0, 1] of a decoded frame."""
         model = self if reference.age else self.image
-        return model.backbone_synthesis(reference.l_hat)[..., : shape[0], : shape[1]].clamp(0, 1)
+        return model.picture(reference.l_hat, shape)
 
     def dry_run(self) -> None:
         """Decode nothing: raises whatever there is to raise if the parts of the entropy decoder do not fit together."""
-        reference = self.decode_payload(b"", 0, (1, 1), None)
-        self.reconstruct(self.decode_payload(b"", 0, (1, 1), reference), (1, 1))
+        reference = self.decode_payload(ZEROS, 0, (1, 1), None)
+        reference = self.decode_payload(ZEROS, 0, (1, 1), reference)
+        self.reconstruct(reference._replace(l_hat=torch.zeros_like(reference.l_hat)), (1, 1))
 
     def set_precision(self, precision: str) -> "GLCVideo":
         if precision == self.precision:

@@ -33,6 +33,20 @@ def test_the_published_curves_are_whole():
         curves.published("kodak")
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (json.dumps({"name": "a", "results": {"bpp": [1], "psnr": [10**400]}}), "larger than any float"),
+        (json.dumps({"name": "a", "results": {"bpp": [1], "psnr": ["high"]}}), "no numbers"),
+        ("[" * 100_000, "is no JSON"),
+    ],
+)
+def test_curves_that_are_none(tmp_path, text, message):
+    (tmp_path / "curves.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        curves.read(tmp_path / "curves.json")
+
+
 def test_half_the_bits_are_a_rate_of_minus_fifty():
     (row,) = curves.bd_rates([curve("a")], [curve("b", 0.5)])
     rates = {"psnr-rgb": pytest.approx(-50), "dists": pytest.approx(-50)}

@@ -78,6 +78,21 @@ def test_a_run_that_was_cut_off_goes_on(folder, codec, tmp_path):
     assert len((out / "rows.jsonl").read_text().splitlines()) == 4
 
 
+@pytest.mark.parametrize("line", [b"null", b'{"key": null, "row": {}}', b'{"key": []}', b"[" * 100_000, b"\xff\xfe1"])
+def test_rows_that_are_none(folder, codec, tmp_path, line):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "rows.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(ValueError, match=r"is no row; remove it|is not in UTF-8; remove it"):
+        evaluated(folder, codec, out=tmp_path / "out")
+
+
+def test_cells_are_no_formulas(folder, codec, tmp_path):
+    (folder / "0.png").rename(folder / "=1+1.png")
+    evaluated(folder, codec, out=tmp_path / "out")
+    table = (tmp_path / "out" / "jpeg.csv").read_text().splitlines()
+    assert any(",'=1+1.png," in line for line in table) and not any(",=" in line for line in table)
+
+
 def test_other_pictures_versions_and_metrics_are_measured_anew(folder, codec, tmp_path):
     out = tmp_path / "out"
     evaluated(folder, codec, out=out)

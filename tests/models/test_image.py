@@ -9,6 +9,8 @@ import sys
 import pytest
 import torch
 from compressai.utils.eval_model import __main__ as eval_model
+from compressai.zoo import image_models
+from PIL import Image
 
 from glc_toolkit import BitstreamError, api, io, registry, zoo
 from glc_toolkit.coder import Decoder
@@ -184,6 +186,53 @@ def test_compressai_eval_model_runs_on_a_zoo_model(photo, tmp_path, capsys):
     results = json.loads(capsys.readouterr().out.partition("{")[2].join(["{", ""]))["results"]
     assert results["bpp"][0] < results["bpp"][1]
     assert min(results["psnr-rgb"]) > 15
+
+
+def test_compressai_eval_model_in_half_precision_and_of_a_checkpoint(tiny_folder, noise, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GLC_ZOO", str(tiny_folder.parent))
+    zoo.register_with_compressai()
+    threads = torch.get_num_threads()
+    try:
+        Image.fromarray(noise).resize((192, 192)).save(tmp_path / "a.png")
+        Image.fromarray(noise).resize((200, 170)).save(tmp_path / "b.png")
+        torch.save(zoo.load("tiny").state_dict(), tmp_path / "tiny.pth.tar")
+        source = [str(tmp_path), "-a", "tiny"]
+        eval_model.main(["pretrained", *source, "-q", "2", "--half"])
+        half = capsys.readouterr().out
+        eval_model.main(["pretrained", *source, "-q", "2"])
+        whole = capsys.readouterr().out
+        eval_model.main(["checkpoint", *source, "-p", str(tmp_path / "tiny.pth.tar")])
+    finally:
+        torch.set_num_threads(threads)
+    results = [json.loads(text[text.index("{") :])["results"] for text in (half, whole, capsys.readouterr().out)]
+    assert all(0 < facts["bpp"][0] < 10 for facts in results)
+    assert results[0]["psnr-rgb"][0] == pytest.approx(results[1]["psnr-rgb"][0], abs=0.5)
+
+
+def test_compressai_zoo_takes_what_it_takes(tiny_folder, monkeypatch):
+    monkeypatch.setenv("GLC_ZOO", str(tiny_folder.parent))
+    zoo.register_with_compressai()
+    untrained, trained = (image_models["tiny"](quality=1, pretrained=p) for p in (False, True))
+    assert trained.fingerprint() == zoo.load("tiny").fingerprint() != untrained.fingerprint()
+    assert untrained.training and untrained.default_quality == 0
+    for wrong in ({"quality": 1, "metric": "vmaf"}, {"quality": 0}, {"quality": 9}):
+        with pytest.raises(ValueError):
+            image_models["tiny"](**wrong)
+
+
+def test_what_gives_no_picture_is_refused(model):
+    """Latents far out of range, which the generator makes NaN of: a black picture otherwise."""
+    forged = api.bitstream.ImageStream(model.fingerprint(), 255, 64, 64, b"\0").to_bytes()
+    for read in (lambda: model.decompress([[b"\xff"]], (64, 64)), lambda: api.decode(forged, model)):
+        with contextlib.suppress(BitstreamError):
+            x_hat = read()
+            x_hat = io.to_tensor(x_hat) if not isinstance(x_hat, dict) else x_hat["x_hat"]
+            assert ((x_hat >= 0) & (x_hat <= 1)).all()
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(BitstreamError, match="latents that give no picture"):
+            model.picture(torch.full((1, model.backbone.latent_channels, 4, 4), value), (64, 64))
+        with pytest.raises(ValueError, match="values that are no finite numbers"):
+            model.compress(torch.full((1, 3, 64, 64), value))
 
 
 def test_a_decoder_reads_any_bytes_without_crashing(tiny_model):

@@ -10,6 +10,7 @@ from glc_toolkit.components.int8 import has_int8
 from glc_toolkit.models import base
 from glc_toolkit.models.base import has_bf16
 from tests.conftest import ROOT
+from tests.make_golden import latent_hash, references_hash
 
 
 @pytest.fixture(scope="module", params=["bf16", "int8"])
@@ -72,6 +73,16 @@ def test_casts_do_not_leave_fixed_point(model, half, crop):
     assert {p.dtype for p in cast.parameters()} == {torch.float32}
 
 
+def test_a_part_of_a_model_is_not_cast_either(model, crop):
+    own = zoo.load("glc-image-0.03")
+    for part in (own.hyper.h_s, own.context):
+        for cast in (lambda part: part.to(torch.bfloat16), lambda part: part.float(), lambda part: part.half()):
+            with pytest.raises(ValueError, match=r"keeps float64; call train\(\)"):
+                cast(part)
+    assert own.hyper.h_s.double() is own.hyper.h_s
+    assert api.encode(crop, model=own) == api.encode(crop, model=model)
+
+
 def test_a_rounded_model_keeps_its_name_and_refuses_what_would_lose_it(model, half, tmp_path):
     assert half.fingerprint() == model.fingerprint()
     for refused in (half.train, half.state_dict, lambda: half.set_precision("float32")):
@@ -90,3 +101,28 @@ def test_auto_is_the_fastest_there_is(monkeypatch):
         monkeypatch.setattr(base, f"has_{chosen}", lambda device: False, raising=False)
     with pytest.raises(ValueError, match="int8 needs a processor with VNNI"):
         zoo.load("glc-image-0.03", precision="int8")
+
+
+def test_what_surrounds_loading_and_coding_moves_no_symbol(model, crop):
+    """Another default type, and autocast: streams are read to the same bits, and what is written there is read here."""
+    data, video = api.encode(crop, model=model), zoo.load("glc-video-0.01")
+    frames = [crop.crop((i, 0, 128 + i, 64)) for i in range(2)]
+    latents = latent_hash(data)
+    torch.set_default_dtype(torch.float64)
+    try:
+        zoo._load.cache_clear()
+        other, other_video = zoo.load("glc-image-0.03"), zoo.load("glc-video-0.01")
+        assert other.fingerprint() == model.fingerprint() and other_video.fingerprint() == video.fingerprint()
+        assert {p.dtype for p in other.backbone.parameters()} == {torch.float32}
+        assert api.encode(crop, model=other) == data and latent_hash(data) == latents
+        clip = b"".join(api.encode_video(frames, other_video))
+        references = references_hash(clip)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        zoo._load.cache_clear()
+    assert b"".join(api.encode_video(frames, video)) == clip and references_hash(clip) == references
+    with torch.autocast("cpu", torch.bfloat16):
+        assert latent_hash(data) == latents and references_hash(clip) == references
+        inside, clip_inside = api.encode(crop, model=model), b"".join(api.encode_video(frames, video))
+        hashes = latent_hash(inside), references_hash(clip_inside)
+    assert (latent_hash(inside), references_hash(clip_inside)) == hashes

@@ -7,6 +7,11 @@ from torch import Tensor
 from glc_toolkit.components.entropy.tables import PRECISION, TableCoding
 
 
+def by_channel(values: Tensor, like: Tensor) -> Tensor:
+    """``values``, one a channel, in the shape of ``like`` (B, C, ...)."""
+    return values.reshape(1, -1, *(1 for _ in like.shape[2:])).expand_as(like)
+
+
 class FactorizedTable(TableCoding, EntropyBottleneck):
     """One learned density for each channel, on integers around its median.
 
@@ -23,11 +28,25 @@ class FactorizedTable(TableCoding, EntropyBottleneck):
         return self._get_medians().detach().reshape(1, -1, 1, 1)
 
     def symbols(self, z: Tensor) -> Tensor:
-        """Integers of ``z`` (B, C, h, w)."""
-        return (z - self.medians()).round().clamp(-self.max_symbol, self.max_symbol)
+        """Integers of ``z`` (B, C, ...)."""
+        return (z - by_channel(self.medians(), z)).round().clamp(-self.max_symbol, self.max_symbol)
 
     def rows(self, z: Tensor) -> Tensor:
-        return torch.arange(z.shape[1], device=z.device).reshape(1, -1, 1, 1).expand_as(z)
+        return by_channel(torch.arange(self.channels, device=z.device), z)
+
+    # The signatures of compressai's EntropyBottleneck.
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        """One string for each sample of ``x`` (B, channels, ...); what is beyond the tables is clamped to them."""
+        medians = by_channel(self.medians(), x)
+        return super().compress(self.symbols(x) + medians, self.rows(x), medians)
+
+    def decompress(self, strings: list[bytes], size: torch.Size) -> Tensor:
+        """What :meth:`compress` wrote, (B, channels, *size)."""
+        shape = (len(strings), self.channels, *size)
+        like = torch.empty(shape, device=self.quantiles.device)
+        medians = by_channel(self.medians(), like)
+        return super().decompress(strings, self.rows(like), medians.dtype, medians)
 
     @torch.no_grad()
     def update(self, force: bool = False, update_quantiles: bool = False) -> bool:

@@ -33,8 +33,12 @@ class TableCoding(EntropyModel):
         return self._quantized_cdf.numel() > 0
 
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Raises ``ValueError``, as CompressAI does, where there are none."""
         if not self.tables_ready:
-            raise RuntimeError("the coding tables are empty: call update() on the model after training it")
+            raise ValueError("the coding tables are empty: call update() on the model after training it")
+        self._check_cdf_size()
+        self._check_cdf_length()
+        self._check_offsets_size()
         return self._quantized_cdf.cpu().numpy(), self._offset.cpu().numpy()
 
     def put(self, encoder: SymbolEncoder, symbols: Tensor, rows: Tensor) -> None:
@@ -49,7 +53,14 @@ class TableCoding(EntropyModel):
     # inputs without symbols and corrupts memory on a single one.
 
     def compress(self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None) -> list[bytes]:
-        """One string for each sample of ``inputs`` (B, ...), with tables ``indexes`` of the same shape."""
+        """One string for each sample of ``inputs`` (B, ...), with tables ``indexes`` of the same shape.
+
+        Raises ``ValueError`` for other shapes, and for symbols beyond the tables: nothing is coded past them.
+        """
+        if inputs.ndim < 2 or inputs.shape != indexes.shape:
+            shapes = f"{tuple(inputs.shape)} and {tuple(indexes.shape)}"
+            raise ValueError(f"inputs and indexes have one shape of at least two dimensions, not {shapes}")
+        self.tables()
         symbols = self.quantize(inputs, "symbols", means)
         strings = []
         for sample, rows in zip(symbols, indexes, strict=True):
@@ -61,11 +72,23 @@ class TableCoding(EntropyModel):
     def decompress(
         self, strings: list[bytes], indexes: Tensor, dtype: torch.dtype = torch.float, means: Tensor | None = None
     ) -> Tensor:
-        """What :meth:`compress` wrote, dequantized, in the shape of ``indexes``."""
-        symbols = [
-            self.get(Decoder(s), rows.reshape(-1)).reshape(rows.shape) for s, rows in zip(strings, indexes, strict=True)
-        ]
-        return self.dequantize(torch.stack(symbols), means, dtype)
+        """What :meth:`compress` wrote, dequantized, in the shape of ``indexes``.
+
+        Raises ``ValueError`` for arguments that do not go together; ``means`` may have ones in place of what follows
+        the channels.
+        """
+        if not isinstance(strings, (tuple, list)) or len(strings) != len(indexes) or indexes.ndim < 2:
+            raise ValueError(f"strings are a list, one for each sample of indexes, not {strings!r:.80}")
+        if means is not None and (
+            means.shape[:2] != indexes.shape[:2]
+            or any(side not in (1, own) for side, own in zip(means.shape, indexes.shape, strict=True))
+        ):
+            raise ValueError(f"means of {tuple(means.shape)} do not go with indexes of {tuple(indexes.shape)}")
+        self.tables()
+        symbols = torch.empty(indexes.shape, dtype=torch.int64, device=indexes.device)
+        for sample, string, rows in zip(symbols, strings, indexes, strict=True):
+            sample.copy_(self.get(Decoder(string), rows.reshape(-1)).reshape(rows.shape))
+        return self.dequantize(symbols, means, dtype)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         for name in ("_quantized_cdf", "_offset", "_cdf_length"):

@@ -123,6 +123,7 @@ class SpatioTemporalCategoricalHyper(CategoricalCodes, HyperModule):
         if values.dtype == torch.float64:  # products of grids, whose sums are exact in any order
             values = fixed(values)
         maps = rearrange(maps, "b (k head) h w -> b k head h w", head=self.heads)
-        h = einsum(values, maps, "b k head c, b k head h w -> b head c h w") / self.tokens
+        tokens = zip(values[..., None, None].unbind(1), maps[:, :, :, None].unbind(1), strict=True)
+        h = sum(value * where for value, where in tokens) / self.tokens
         h = self.spread(rearrange(h, "b head c h w -> b (head c) h w"))
         return self.fusion(self.adaptors[0 if fresh else 1](torch.cat([h, prior], 1)))
