@@ -109,12 +109,16 @@ def test_colours_are_meant_as_the_profile_of_a_picture_says(noise, tmp_path):
     clear = smooth.convert("RGBA")
     clear.save(tmp_path / "clear.png", icc_profile=profile(GREEN, RED, BLUE, b"swapped"))
     assert torch.equal(io.to_tensor(tmp_path / "clear.png"), swapped)
-    for same in (profile(GREEN, RED, BLUE, b"sRGB of a kind"), b"no profile", profile(GREEN, RED, BLUE, b"x")[:200]):
-        smooth.save(tmp_path / "plain.png", icc_profile=same)
-        assert torch.equal(io.to_tensor(tmp_path / "plain.png"), plain)
+    smooth.save(tmp_path / "called.png", icc_profile=profile(GREEN, RED, BLUE, b"sRGB of a kind"))
+    assert torch.equal(io.to_tensor(tmp_path / "called.png"), swapped)
+    for broken in (b"no profile", profile(GREEN, RED, BLUE, b"x")[:200]):
+        smooth.save(tmp_path / "plain.png", icc_profile=broken)
+        with pytest.warns(UserWarning, match=r"plain.png: its colour profile cannot be read; without it"):
+            assert torch.equal(io.to_tensor(tmp_path / "plain.png"), plain)
     grey = smooth.convert("L")
     grey.save(tmp_path / "grey.png", icc_profile=profile(GREEN, RED, BLUE, b"of another mode"))
-    assert torch.equal(io.to_tensor(tmp_path / "grey.png"), io.to_tensor(grey))
+    with pytest.warns(UserWarning, match=r"grey.png: its colour profile is for RGB, not for GRAY; without it"):
+        assert torch.equal(io.to_tensor(tmp_path / "grey.png"), io.to_tensor(grey))
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
