@@ -208,7 +208,10 @@ def _is_srgb(source: ImageCms.ImageCmsProfile, target: ImageCms.ImageCmsProfile)
         levels = np.linspace(0, 255, 9).round().astype(np.uint8)
         tried = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3))
     found = ImageCms.applyTransform(tried, ImageCms.buildTransform(source, target, tried.mode, "RGB"))
-    return found is not None and int(np.abs(np.asarray(found, int) - np.asarray(tried.convert("RGB"), int)).max()) <= AS_SRGB
+    return (
+        found is not None
+        and int(np.abs(np.asarray(found, int) - np.asarray(tried.convert("RGB"), int)).max()) <= AS_SRGB
+    )
 
 
 def code_points(profile: bytes) -> tuple[int, int, bool] | None:
