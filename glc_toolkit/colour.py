@@ -107,7 +107,7 @@ def power(exponent: float) -> Curve:
 def to_srgb(codes: np.ndarray, space: Space, peak: float | None = None) -> np.ndarray:
     """Numbers (H, W, 1) of grey or (H, W, 3), uint8 or uint16 -> sRGB in [0, 1], float32.
 
-    ``peak`` is the light of high dynamic range, in cd/m2, that becomes white; ``None`` takes the brightest of ``codes``.
+    Of high dynamic range, light of ``peak`` cd/m2 becomes white; ``None`` takes the brightest of ``codes``.
     """
     bits = 8 * codes.itemsize
     values = np.arange(2**bits) / (2**bits - 1)
@@ -160,7 +160,7 @@ def _xyz(primaries: tuple[float, ...]) -> np.ndarray:
 
 @cache
 def _to_bt709(primaries: tuple[float, ...]) -> np.ndarray:
-    """The matrix that rows of light are multiplied with from the right; whites are adapted as Bradford's method does."""
+    """The matrix that rows of light are multiplied by, white adapted by Bradford's method."""
     bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
     ours, theirs = _xyz(BT709), _xyz(primaries)
     cones = bradford @ np.stack([ours.sum(1), theirs.sum(1)], 1)
@@ -208,10 +208,8 @@ def _is_srgb(source: ImageCms.ImageCmsProfile, target: ImageCms.ImageCmsProfile)
         levels = np.linspace(0, 255, 9).round().astype(np.uint8)
         tried = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3))
     found = ImageCms.applyTransform(tried, ImageCms.buildTransform(source, target, tried.mode, "RGB"))
-    return (
-        found is not None
-        and int(np.abs(np.asarray(found, int) - np.asarray(tried.convert("RGB"), int)).max()) <= AS_SRGB
-    )
+    change = np.asarray(found).astype(int) - np.asarray(tried.convert("RGB"))
+    return int(np.abs(change).max()) <= AS_SRGB
 
 
 def code_points(profile: bytes) -> tuple[int, int, bool] | None:
