@@ -1,4 +1,4 @@
-"""A decoded frame of a video -> the picture that is meant: turned, in sRGB by its matrix, range and curve, over white."""
+"""A decoded frame of a video -> the picture that is meant: turned, in sRGB by matrix, range and curve, over white."""
 
 import struct
 from collections.abc import Callable

@@ -44,8 +44,9 @@ def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1
     """A picture as ``x`` (1, 3, H, W) float32 in [0, 1].
 
     Takes a Pillow image or a path (turned, in sRGB, over white, as :func:`glc_toolkit.stills.read` does; of an
-    animation the first frame, with a warning), an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16 or float in [0, 1],
-    or a tensor (3, H, W) or (1, 3, H, W), uint8 or float in [0, 1]. Warns of what cannot be as the picture asks.
+    animation the first frame, with a warning), an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16 or
+    float in [0, 1], or a tensor (3, H, W) or (1, 3, H, W), uint8 or float in [0, 1]. Warns of what cannot be as the
+    picture asks.
 
     Raises :class:`PictureError` for anything else, and before a pixel is decoded for what is :func:`too_large`.
     Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds besides.
