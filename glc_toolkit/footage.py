@@ -151,7 +151,9 @@ class Footage:
 
     def _decode(self) -> Iterator[tuple[float, "VideoFrame"]]:
         """The same as the decoder has it, which may mix up pictures behind damage."""
-        decoder, error, step = self._decoder(), library().FFmpegError, 1 / float(self.times.rate)
+        decoder, error = self._decoder(), library().FFmpegError
+        unit, step = float(self.track.time_base or 1), 1 / float(self.times.rate)
+        unordered = self.container.format.name == "avi"  # it knows in which order pictures are decoded, not shown
         packets, time, flushes = self.container.demux(self.track), -step, 0
         while flushes < FLUSHES:
             try:
@@ -173,7 +175,8 @@ class Footage:
             for frame in frames:
                 self.decoded += 1
                 self.damaged += frame.is_corrupt
-                time = time + step if frame.pts is None else frame.time
+                at = frame.dts if unordered else frame.pts
+                time = time + step if at is None else at * unit
                 yield time, frame
             if flush:
                 return

@@ -20,7 +20,7 @@ OF_PRIMARIES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # the same where the matrix
 DERIVED = (12, 13)
 LIGHT = (8, 9, 10, colour.PQ, colour.HLG)  # curves that are undone; displays of video undo others by one of their own
 WIDE = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
-SCREEN = 2  # of a range: numbers from the smallest to the largest
+NARROW, FULL = 1, 2  # ranges of numbers; in the first, of 8 bits, black is 16 and white 235
 Say = Callable[[str], object]
 
 
@@ -38,13 +38,17 @@ def picture(frame: "VideoFrame", say: Say) -> np.ndarray:
     space = _space(frame, say)
     clear = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
     kind = {(False, False): "rgb24", (True, False): "rgba", (False, True): "rgb48le", (True, True): "rgba64le"}
+    grey = len(frame.format.components) < 3 and not frame.format.has_palette
+    narrow_grey = grey and frame.color_range == NARROW  # FFmpeg takes any grey for full
     rgb = frame.reformat(
         format=kind[clear, space is not None],
         src_colorspace=_scaler(frame),
-        src_color_range=frame.color_range or None,
-        dst_color_range=SCREEN,
+        src_color_range=FULL if narrow_grey else frame.color_range or None,
+        dst_color_range=FULL,
     ).to_ndarray()
     rgb, alpha = rgb[..., :3], rgb[..., 3:]
+    if narrow_grey:
+        space = (space or colour.Space())._replace(full=False)
     if space:
         rgb = (colour.to_srgb(rgb, space, _peak(frame)) * 255).round().astype(np.uint8)
     if clear:
@@ -54,7 +58,7 @@ def picture(frame: "VideoFrame", say: Say) -> np.ndarray:
 
 
 def _scaler(frame: "VideoFrame") -> int | None:
-    if frame.format.is_rgb or len(frame.format.components) < 3:
+    if frame.format.is_rgb or frame.format.has_palette or len(frame.format.components) < 3:
         return None
     matrix = matrix_of(frame)
     found = OF_PRIMARIES.get(frame.color_primaries) if matrix in DERIVED else MATRICES.get(matrix)

@@ -31,6 +31,7 @@ def rate_of(times: Sequence[float], end: float, said: Iterable[Fraction | None])
     """
     ends = np.append(times, end)
     claims = [Fraction(rate).limit_denominator(1001) for rate in said if rate]
+    claims = [next((usual for usual in USUAL if abs(usual / rate - 1) < 1e-4), rate) for rate in claims]
     if not len(times) or end <= 0:
         return next((rate for rate in claims if rate <= 4 * FASTEST), FALLBACK)
     mean = Fraction(len(times) / end).limit_denominator(1001)
