@@ -15,6 +15,7 @@ import binascii
 import mmap
 import os
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from glc_toolkit.types import BitstreamError
 
@@ -54,9 +55,16 @@ def read(path: str | os.PathLike) -> Bytes:
         if is_video(file.read(2)):
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         file.seek(0)
-        data = file.read(MAX_BYTES + 1)
+        return read_pipe(file, str(path))
+
+
+def read_pipe(file: BinaryIO, name: str) -> bytes:
+    """The same of an open file, ``name`` in errors, from which all has to be read at once."""
+    data = file.read(MAX_BYTES + 1)
+    if is_video(data):
+        return data + file.read()
     if len(data) > MAX_BYTES:
-        raise BitstreamError(f"{path} is no GLC file: it has more than {MAX_BYTES} bytes")
+        raise BitstreamError(f"{name} is no GLC file: it has more than {MAX_BYTES} bytes")
     return data
 
 

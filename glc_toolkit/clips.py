@@ -129,14 +129,21 @@ def _frames(
         yield from timeline.steady(shown, clip.fps, reel.times.end if reel.times.whole else 0)
 
 
-def save(frames: Iterable[Image.Image], path: str | os.PathLike, fps: Fraction, colour: int = UNKNOWN) -> int:
+def save(
+    frames: Iterable[Image.Image],
+    path: str | os.PathLike,
+    fps: Fraction,
+    colour: int = UNKNOWN,
+    force: bool = False,
+) -> int:
     """Write frames as ``path`` says, and return how many:
 
     * ``-``: raw 8-bit RGB to the standard output, for a pipe;
     * a name with a video suffix: H.264 of high quality (CRF 10), under its name once it is whole or interrupted;
     * anything else: a folder of numbered PNG files, in which there are none yet.
 
-    Raises :class:`PictureError` if that cannot be, or there are no frames.
+    A read-only file is replaced with ``force`` alone. Raises :class:`PictureError` if that cannot be, or there are no
+    frames.
     """
     path = Path(path)
     if str(path) != "-" and path.suffix and path.suffix.lower() not in WRITABLE:
@@ -144,7 +151,7 @@ def save(frames: Iterable[Image.Image], path: str | os.PathLike, fps: Fraction, 
     if str(path) == "-":
         count = sum(1 for frame in frames if sys.stdout.buffer.write(frame.tobytes()))
     elif path.suffix:
-        count = _save_video(frames, path, fps, colour)
+        count = _save_video(frames, path, fps, colour, force)
     else:
         count = _save_pictures(frames, path)
     if count == 0:
@@ -163,11 +170,11 @@ def _save_pictures(frames: Iterable[Image.Image], folder: Path) -> int:
     return count
 
 
-def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour: int) -> int:
+def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour: int, force: bool) -> int:
     """What there is when the user interrupts makes a whole file; the ``KeyboardInterrupt`` goes on after that."""
     av, count = library(), 0
     interrupt = None
-    with replacing(path) as partial, av.open(str(partial), "w") as container:
+    with replacing(path, force) as partial, av.open(str(partial), "w") as container:
         stream = None
         try:
             for frame in frames:

@@ -138,7 +138,7 @@ def check_writable(path: str | os.PathLike, force: bool = False) -> None:
     target = Path(path).resolve()
     if target.is_file():
         if not force and (not target.stat().st_mode & ANY_WRITE or not os.access(target, os.W_OK)):
-            raise OSError(f"cannot write {path}: it is read-only; --force (force=True) replaces it")
+            raise OSError(f"cannot write {path}: it is read-only; make it writable, or give --force")
     elif target.exists():
         return  # a device or pipe
     if not os.access(target.parent, os.W_OK):
