@@ -146,7 +146,8 @@ def _from_space(image: Image.Image, space: colour.Space, say: Say) -> np.ndarray
         return codes
     if space.hdr:
         say(f"its high dynamic range ({space.hdr}) is mapped to that of sRGB")
-    return colour.to_srgb(np.atleast_3d(codes), space)
+    found = colour.to_srgb(np.atleast_3d(codes), space)
+    return found if codes.ndim == 3 else found[..., 0]
 
 
 def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
