@@ -14,6 +14,7 @@
 import binascii
 import os
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from glc_toolkit.types import BitstreamError
 
@@ -51,11 +52,16 @@ def read(path: str | os.PathLike) -> bytes:
     Raises :class:`BitstreamError`, without reading on, for more than a stream of its kind can have.
     """
     with open(path, "rb") as file:
-        head = file.read(2)
-        most = MAX_VIDEO_BYTES if is_video(head) else MAX_BYTES
-        data = head + file.read(most + 1 - len(head))
+        return read_pipe(file, str(path))
+
+
+def read_pipe(file: BinaryIO, name: str) -> bytes:
+    """The same of an open file, ``name`` in errors."""
+    head = file.read(2)
+    most = MAX_VIDEO_BYTES if is_video(head) else MAX_BYTES
+    data = head + file.read(most + 1 - len(head))
     if len(data) > most:
-        raise BitstreamError(f"{path} is no GLC file: it has more than {most} bytes")
+        raise BitstreamError(f"{name} is no GLC file: it has more than {most} bytes")
     return data
 
 

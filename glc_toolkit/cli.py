@@ -5,13 +5,16 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import time
 import warnings
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -22,11 +25,13 @@ from glc_toolkit.facts import plain
 if TYPE_CHECKING:
     from PIL import Image
 
+    from glc_toolkit.bitstream import Bytes
     from glc_toolkit.models import GLCImage
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SOURCE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 ANY = click.Path(path_type=Path)
-PIPE = "-"  # the standard output
+PIPE, STDIN = "-", "the standard input"  # the first, as a target, is the standard output
 INTERRUPTED = 130  # exit code: what there is so far was kept
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 model_option = click.option(
@@ -51,6 +56,10 @@ precision_option = click.option(
 )
 
 
+force_option = click.option("--force", is_flag=True, help="Replace a read-only file, too.")
+format_option = click.option("--format", help="Of the picture, such as png; where its name does not say.")
+
+
 class Misuse(click.ClickException):
     """A mistake in the arguments that click cannot know."""
 
@@ -65,6 +74,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except BrokenPipeError:  # whoever read our output has enough; click ends quietly
+            raise
         except Exception as error:
             if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))):
                 raise click.ClickException("there is not enough memory for a picture or batch of this size") from None
@@ -76,7 +87,7 @@ class Commands(click.Group):
 OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory")  # PyTorch's words, by device
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -104,7 +115,7 @@ def cli():
 
 
 @cli.command()
-@click.argument("source", type=FILE)
+@click.argument("source", type=SOURCE)
 @click.argument("target", type=ANY)
 @click.option(
     "-m",
@@ -130,6 +141,9 @@ def cli():
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")
 @click.option("--intra-period", type=click.IntRange(1), help="Frames from one intra frame of a video to the next.")
+@click.option("--stream", type=click.IntRange(0), help="Of a video, as ffprobe counts them. Default: its own default.")
+@click.option("--strict", is_flag=True, help="Stop where a video is damaged, instead of repeating the frame before.")
+@force_option
 @max_pixels_option
 @precision_option
 @as_json
@@ -144,25 +158,33 @@ def encode(
     start,
     frames,
     intra_period,
+    stream,
+    strict,
+    force,
     max_pixels,
     precision,
     as_json,
 ):
-    """Compress the picture or video SOURCE to the GLC file TARGET, or - for the standard output."""
+    """Compress the picture or video SOURCE, or - for the standard input, to the GLC file TARGET, or - for the standard
+    output."""
     if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
         raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
-    _check_target(source, target)
+    _check_target(source, target, force)
     from glc_toolkit import api, clips, zoo
 
-    video = source.suffix.lower() in clips.SUFFIXES
+    name = STDIN if str(source) == PIPE else source
+    video, source = _opened_pipe() if name == STDIN else (source.suffix.lower() in clips.SUFFIXES, source)
     if video and (target_bpp or max_bytes):
         raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
-    if not video and (start or frames or intra_period):
-        raise Misuse("--start, --frames and --intra-period are for videos")
+    if not video and (start or frames or intra_period or stream is not None or strict):
+        raise Misuse("--start, --frames, --intra-period, --stream and --strict are for videos")
     loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL), precision=precision)
     _check_quality(loaded, quality)
     if video:
-        facts = _encode_video(source, target, loaded, quality, effort, start, frames, intra_period, max_pixels)
+        opening = clips.opened(source, stream, strict, report=lambda text: click.echo(text, err=True))
+        writing = _writing(target, force)
+        facts = _encode_video(opening, writing, name, loaded, quality, effort, start, frames, intra_period, max_pixels)
+        facts = {"file": str(target), **facts}
         text = f"{target}: {facts['frames']} frames, {facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp"
         _show(facts, as_json, text, err=str(target) == PIPE)
         return sys.exit(INTERRUPTED) if facts["interrupted"] else None
@@ -179,7 +201,7 @@ def encode(
             max_pixels=max_pixels,
             progress=lambda share: bar.update(task, completed=share),
         )
-    with _writing(target) as file:
+    with _writing(target, force) as file:
         file.write(data)
     facts = api.bitstream.parse(data)
     bpp = 8 * len(data) / (facts.width * facts.height)
@@ -187,19 +209,19 @@ def encode(
     _show({"file": str(target), "bytes": len(data), "bpp": bpp}, as_json, text, err=str(target) == PIPE)
 
 
-def _encode_video(source, target, model, quality, effort, start, frames, intra_period, max_pixels) -> dict:
-    """Frame by frame to ``target``; what is there when the user interrupts is a video, too."""
+def _encode_video(opening, writing, name, model, quality, effort, start, frames, intra_period, max_pixels) -> dict:
+    """Frame by frame; what is there when the user interrupts is a video, too."""
     from itertools import islice
 
-    from glc_toolkit import api, clips
+    from glc_toolkit import api
 
     size = count = 0
     interrupted = False
-    with clips.opened(source) as (clip, decoded), _writing(target) as file, _bar(rate="fps") as bar:
+    with opening as (clip, decoded), writing as file, _bar(rate="fps") as bar:
         if clip.audio:
-            click.echo(f"{source}: its sound is passed over", err=True)
+            click.echo(f"{name}: its sound is passed over", err=True)
         if clip.aspect != 1:
-            click.echo(f"{source}: its pixels of {clip.aspect} times their height come out square", err=True)
+            click.echo(f"{name}: its pixels of {clip.aspect} times their height come out square", err=True)
         total = min(frames or math.inf, max(clip.frames - start, 0) or math.inf)
         task = bar.add_task("encode", total=None if total == math.inf else total)
         chosen = islice(decoded, start, None if frames is None else start + frames)
@@ -216,14 +238,12 @@ def _encode_video(source, target, model, quality, effort, start, frames, intra_p
                 raise
             interrupted = True
             click.echo("interrupted: the file has the frames so far, and no end", err=True)
-    if not interrupted and frames is None and start + count < clip.frames:
-        click.echo(f"{source}: it claims {clip.frames} frames, of which {start + count} could be read", err=True)
     bpp = 8 * size / (clip.width * clip.height * count)
-    return {"file": str(target), "frames": count, "bytes": size, "bpp": bpp, "interrupted": interrupted}
+    return {"frames": count, "bytes": size, "bpp": bpp, "interrupted": interrupted}
 
 
 @cli.command()
-@click.argument("source", type=FILE)
+@click.argument("source", type=SOURCE)
 @click.argument("target", type=ANY)
 @click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
 @click.option("--preview", is_flag=True, help="Decode the side information of a picture alone: rough, but fast.")
@@ -235,47 +255,52 @@ def _encode_video(source, target, model, quality, effort, start, frames, intra_p
     type=click.IntRange(0),
     help="Frames of a video that may be missing beyond as many as there are; 0 for no limit. Default: 1024.",
 )
+@format_option
+@force_option
 @max_pixels_option
 @precision_option
-def decode(source, target, model, preview, start, frames, strict, max_gap, max_pixels, precision):
-    """Decompress the GLC file SOURCE to TARGET: a picture in the format of its name; for a video a video, a folder of
-    PNG files, or - for raw RGB frames on the standard output."""
-    _check_target(source, target)
-    from glc_toolkit import api, clips, io
+def decode(source, target, model, preview, start, frames, strict, max_gap, format, force, max_pixels, precision):
+    """Decompress the GLC file SOURCE, or - for the standard input, to TARGET: a picture in the format of its name, or
+    - for the standard output, with --format; for a video a video, a folder of PNG files, or - for raw RGB frames on the
+    standard output."""
+    _check_target(source, target, force)
+    from glc_toolkit import api, clips
 
-    data = api.bitstream.read(source)
+    data, name = _stream(source)
     if not api.bitstream.is_video(data):
         if start or frames or strict:
             raise Misuse("--start, --frames and --strict are for videos")
+        _check_format(target, format)
         picture = api.decode(data, model=model, preview=preview, max_pixels=max_pixels, precision=precision)
-        return io.save(cast("Image.Image", picture), target)
-    if preview:
-        raise Misuse("--preview is for pictures")
+        return _save(cast("Image.Image", picture), target, format, force)
+    if preview or format:
+        raise Misuse("--preview and --format are for pictures")
     header, at, loaded = api.open_video(data, model, max_pixels, precision)
     total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at, max_gap=max_gap)) - start)
     damages = []
     decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, report=damages.append, max_gap=max_gap)
     try:
         with _bar(rate="fps") as bar:
-            clips.save(bar.track(decoded, total=total, description="decode"), target, header.fps, header.colour)
+            tracked = bar.track(decoded, total=total, description="decode")
+            clips.save(tracked, target, header.fps, header.colour, force)
     except KeyboardInterrupt:
         click.echo("interrupted: what was decoded so far is there", err=True)
         sys.exit(INTERRUPTED)
     finally:
         for damage in damages:
-            click.echo(f"{source}: {damage}", err=True)
+            click.echo(f"{name}: {damage}", err=True)
 
 
 @cli.command()
-@click.argument("source", type=FILE)
+@click.argument("source", type=SOURCE)
 @click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
 @max_pixels_option
 @as_json
 def info(source, model, max_pixels, as_json):
-    """What is in a GLC file, and where every byte of it goes."""
+    """What is in a GLC file, or - for the standard input, and where every byte of it goes."""
     from glc_toolkit import api
 
-    facts = api.info(api.bitstream.read(source), model=model, max_pixels=max_pixels)
+    facts = api.info(_stream(source)[0], model=model, max_pixels=max_pixels)
     if as_json:
         return _show(facts, True, "")
     for key, value in facts.items():
@@ -290,32 +315,36 @@ def info(source, model, max_pixels, as_json):
 
 
 @cli.command()
-@click.argument("source", type=FILE)
+@click.argument("source", type=SOURCE)
 @click.option("-m", "--model", help="Read it with this one, whatever model it names.")
 @click.option("--preview", type=ANY, help="Write what z alone shows to this picture, if that can be read.")
+@format_option
+@force_option
 @max_pixels_option
 @as_json
-def doctor(source, model, preview, max_pixels, as_json):
-    """What is wrong with a GLC file, where it begins, and what can still be shown. Exit code 1 if anything is wrong."""
+def doctor(source, model, preview, format, force, max_pixels, as_json):
+    """What is wrong with a GLC file, or - for the standard input, where it begins, and what can still be shown. Exit
+    code 1 if anything is wrong."""
     if preview:
-        _check_target(source, preview)
-    from glc_toolkit import bitstream, io
+        _check_target(source, preview, force)
+        _check_format(preview, format)
+    from glc_toolkit import bitstream
     from glc_toolkit.doctor import diagnose
 
-    data = bitstream.read(source)
+    data, name = _stream(source)
     if preview and bitstream.is_video(data):
         raise Misuse("--preview is for pictures")
     found, picture = diagnose(data, model, max_pixels)
     if preview and picture:
-        io.save(picture, preview)
-    lines = [f"{source}: {found.bytes:,} bytes, {'damaged or foreign' if found.problems else 'sound'}"]
+        _save(picture, preview, format, force)
+    lines = [f"{name}: {found.bytes:,} bytes, {'damaged or foreign' if found.problems else 'sound'}"]
     lines += [f"  {key:12} {value}" for key, value in found.header.items()]
     lines += [f"  {name:12} {worth:,.1f} bytes" for name, worth in found.sections.items()]
     lines += [f"  problem: {problem}" for problem in found.problems]
     if found.problems:
         lines.append(f"  first bad section: {found.first_bad or 'cannot be told'}")
     lines.append(f"  can be shown: {found.shows}")
-    _show({"file": str(source), **found.to_dict()}, as_json, "\n".join(lines))
+    _show({"file": str(source), **found.to_dict()}, as_json, "\n".join(lines), err=str(preview) == PIPE)
     sys.exit(bool(found.problems))
 
 
@@ -748,23 +777,70 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _refuse_same(source: Path, target: Path) -> None:
-    if target.exists() and target.samefile(source):
+    if target.exists() and source.exists() and target.samefile(source):
         raise Misuse(f"{target} is the file to read; give another one to write")
 
 
-def _check_target(source: Path, target: Path) -> None:
+def _check_target(source: Path, target: Path, force: bool) -> None:
     """Whether ``target`` can be written, before the work is done."""
     if str(target) == PIPE:
         return
     _refuse_same(source, target)
-    folder = target.resolve().parent
-    if target.suffix and (target.is_file() or not target.exists()) and not os.access(folder, os.W_OK):
-        why = "Permission denied" if folder.exists() else "No such file or directory"
-        raise click.ClickException(f"cannot write {target}: {why}")
+    if target.suffix or target.is_file():  # what else there is may be a folder to come
+        from glc_toolkit import io
+
+        io.check_writable(target, force)
+
+
+def _check_format(target: Path, format: str | None) -> None:
+    from glc_toolkit import io
+
+    if str(target) == PIPE and not format:
+        raise Misuse("a picture on the standard output needs a --format, such as png")
+    io.format_of(f".{format}" if format else target.suffix)
+
+
+def _save(picture: "Image.Image", target: Path, format: str | None, force: bool) -> None:
+    from glc_toolkit import io
+
+    if str(target) != PIPE:
+        return io.save(picture, target, format or "", force)
+    whole = BytesIO()  # some of Pillow's writers seek
+    picture.save(whole, io.format_of(f".{format}"))
+    sys.stdout.buffer.write(whole.getvalue())
+    sys.stdout.buffer.flush()
+
+
+def _stream(source: Path) -> tuple["Bytes", str]:
+    """The bytes of a GLC file, and its name for messages."""
+    from glc_toolkit import bitstream
+
+    if str(source) != PIPE:
+        return bitstream.read(source), str(source)
+    return bitstream.read_pipe(sys.stdin.buffer, STDIN), STDIN
+
+
+def _opened_pipe():
+    """Whether the standard input is a video, and that or its picture, to be read."""
+    from PIL import Image
+
+    from glc_toolkit import io
+
+    # a video may be larger than memory, and is looked through before it is read
+    file = click.get_current_context().with_resource(TemporaryFile())  # noqa: SIM115
+    shutil.copyfileobj(sys.stdin.buffer, file)
+    if not file.tell():
+        raise click.ClickException(f"{STDIN} is empty")
+    file.seek(0)
+    try:
+        picture = Image.open(file)
+    except Exception:  # each of Pillow's plugins has its own
+        return True, file
+    return (True, file) if picture.format in io.NO_PICTURES else (False, picture)
 
 
 @contextmanager
-def _writing(target: Path):
+def _writing(target: Path, force: bool):
     """A binary file: the standard output, or one that takes the name of ``target`` once it is whole."""
     from glc_toolkit import io
 
@@ -772,7 +848,7 @@ def _writing(target: Path):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with io.replacing(target) as partial, open(partial, "wb") as file:
+    with io.replacing(target, force) as partial, open(partial, "wb") as file:
         yield file
 
 
@@ -837,6 +913,7 @@ def _table(title: str, rows: list[dict], measured: list[dict]) -> None:
 
 def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")  # raised by compressai's imports
+    warnings.formatwarning = lambda message, *_: f"Warning: {_one_line(message)}\n"
     warnings.filterwarnings("ignore", message="Image size")  # Pillow's, of large pictures: we have a limit
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or partial files would stay
     try:

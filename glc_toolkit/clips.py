@@ -1,99 +1,149 @@
-"""Video files in and out, through PyAV (FFmpeg): frames as 8-bit RGB arrays, one at a time."""
+"""Video files in and out, through PyAV (FFmpeg): frames as 8-bit RGB arrays, one at a time, at a constant rate."""
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from glc_toolkit.io import PictureError, replacing
+from glc_toolkit import footage, timeline
+from glc_toolkit.footage import library
+from glc_toolkit.frames import BT601, BT709, HD, UNKNOWN, matrix_of, picture, turn_of
+from glc_toolkit.io import replacing
+from glc_toolkit.types import PictureError
 
 WRITABLE = {".mp4", ".m4v", ".mkv", ".mov", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".wmv", ".flv"}
 SUFFIXES = WRITABLE | {".webm", ".ogv", ".y4m"}  # these hold no H.264
-BT709, UNKNOWN, BT601 = 1, 2, 6  # colour matrices by ITU-T H.273
-MATRICES = {BT709: "ITU709", 5: "ITU601", BT601: "ITU601"}
-HD = 720  # rows from which a video that does not say is taken for BT.709
+MATRICES = {BT709: "ITU709", 5: "ITU601", BT601: "ITU601"}  # of what is written
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What a video file says of itself."""
+    """A video file as it is read."""
 
     width: int  #: after rotation
     height: int
     aspect: Fraction  #: width of a pixel over its height, before rotation; 1 where the file does not say
-    fps: Fraction  #: the average, for files whose rate varies
-    frames: int  #: by the file's own word; 0 where it does not say
-    colour: int  #: matrix by ITU-T H.273, never unknown
+    fps: Fraction  #: constant; where the file's rate varies, pictures are repeated
+    frames: int  #: how many there will be, by the file's times; 0 where they do not tell
+    colour: int  #: matrix by ITU-T H.273 to write the frames with again, BT.709 or BT.601
     audio: bool
 
 
-def _av() -> Any:
-    try:
-        import av
-    except ModuleNotFoundError:
-        raise PictureError("video needs PyAV: pip install 'glc-toolkit[video]'") from None
-    return av
+@contextmanager
+def opened(
+    source: footage.Source,
+    stream: int | None = None,
+    strict: bool = False,
+    report: Callable[[str], object] | None = None,
+) -> Iterator[tuple[Clip, Iterator[np.ndarray]]]:
+    """A video file: what it is, and its frames (H, W, 3) uint8, decoded as they are asked for.
+
+    Frames come at a constant rate and show what a player would: a picture is repeated until the next is due. A packet
+    that cannot be decoded costs its picture, and the one before stays. Pictures are turned, in sRGB and over white;
+    those of another size than the first are scaled to it.
+
+    Args:
+        source: path of the file, or a binary file that can seek.
+        stream: number of the stream in the file, as ``ffprobe`` counts them; ``None`` is the default one.
+        strict: stop at the first packet that cannot be decoded.
+        report: called with each line on what is not as the file says; ``None`` warns.
+
+    Raises :class:`PictureError` for what is no video, has no pictures, or has a colour matrix that is not known.
+    """
+    name = source if isinstance(source, (str, os.PathLike)) else "the video"
+    said: set[str] = set()
+
+    def say(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            (report or _warn)(f"{name}: {text}")
+
+    with ExitStack() as stack:
+        with _naming(name):
+            with footage.opened(source) as container:
+                times = footage.times_of(container, footage.track_of(container, stream), say)
+            container = stack.enter_context(footage.opened(source))
+            reel = footage.Footage(container, footage.track_of(container, stream), times, strict, say)
+            pictures = reel.pictures()
+            first = next(pictures, None)
+            if first is None:
+                raise PictureError("has no frames")
+            clip = _clip(reel, first[1])
+        yield clip, _frames(clip, reel, first, pictures, name)
+        reel.conclude()
 
 
 @contextmanager
-def opened(path: str | os.PathLike) -> Iterator[tuple[Clip, Iterator[np.ndarray]]]:
-    """A video file: what it says of itself, and its frames (H, W, 3) uint8, decoded as they are asked for.
-
-    Raises :class:`PictureError` for a file that is no video. FFmpeg passes over what it cannot read of a damaged one;
-    then there are fewer frames than it claims.
-    """
-    av = _av()
+def _naming(name: str | os.PathLike) -> Iterator[None]:
+    """Errors within, which say what is the matter with a file, say with which."""
     try:
-        with av.open(os.path.abspath(path)) as container:  # a colon in a relative name would be a protocol's
-            if not container.streams.video:
-                raise PictureError(f"{path} has no pictures")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            decoded = container.decode(stream)
-            first = next(decoded, None)
-            if first is None:
-                raise PictureError(f"{path} has no frames")
-            turned = first.rotation % 180 != 0
-            colour = first.colorspace if first.colorspace in MATRICES else BT709 if first.height >= HD else BT601
-            clip = Clip(
-                width=first.height if turned else first.width,
-                height=first.width if turned else first.height,
-                aspect=stream.sample_aspect_ratio or Fraction(1),  # 0 or none where it is unknown
-                fps=Fraction(stream.average_rate or stream.guessed_rate or 25).limit_denominator(1001),
-                frames=stream.frames,
-                colour=int(colour),
-                audio=bool(container.streams.audio),
-            )
-
-            def frames() -> Iterator[np.ndarray]:
-                frame = first
-                while frame is not None:
-                    if (frame.width, frame.height) != (first.width, first.height):
-                        raise PictureError(f"{path} changes its size to {frame.width} x {frame.height}")
-                    rgb = frame.reformat(format="rgb24", src_colorspace=MATRICES[clip.colour]).to_ndarray()
-                    yield np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90))
-                    frame = next(decoded, None)
-
-            yield clip, frames()
-    except av.FFmpegError as error:
-        raise PictureError(f"{path} cannot be read as a video: {error.strerror}") from error
+        yield
+    except library().FFmpegError as error:
+        raise PictureError(f"{name} cannot be read as a video: {error.strerror}") from error
+    except PictureError as error:
+        raise PictureError(f"{name} {error}") from error
 
 
-def save(frames: Iterable[Image.Image], path: str | os.PathLike, fps: Fraction, colour: int = UNKNOWN) -> int:
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
+
+
+def _clip(reel: footage.Footage, frame: "footage.VideoFrame") -> Clip:
+    quarters, _, exact = turn_of(frame)
+    if not exact:
+        reel.say(f"it is turned by {-90 * quarters % 360} degrees, the quarter that is nearest to what it asks")
+    width, height = (frame.height, frame.width) if quarters % 2 else (frame.width, frame.height)
+    matrix, times = matrix_of(frame), reel.times
+    return Clip(
+        width=width,
+        height=height,
+        aspect=reel.track.sample_aspect_ratio or Fraction(1),  # 0 or none where it is unknown
+        fps=times.rate,
+        frames=int(timeline.slots(times.end, times.rate)) if times.whole else 0,
+        colour=int(matrix if matrix in MATRICES else BT709 if frame.height >= HD else BT601),
+        audio=bool(reel.container.streams.audio),
+    )
+
+
+def _frames(
+    clip: Clip, reel: footage.Footage, first: tuple, pictures: Iterator[tuple], name: str | os.PathLike
+) -> Iterator[np.ndarray]:
+    def meant(frame: "footage.VideoFrame") -> np.ndarray:
+        pixels = picture(frame, reel.say)
+        height, width, _ = pixels.shape
+        if (width, height) == (clip.width, clip.height):
+            return pixels
+        reel.say(f"its size changes to {width} x {height}; scaled to {clip.width} x {clip.height}, as it was at first")
+        return np.asarray(Image.fromarray(pixels).resize((clip.width, clip.height), Image.Resampling.LANCZOS))
+
+    shown = ((time - first[0], meant(frame)) for time, frame in chain([first], pictures))
+    with _naming(name):
+        yield from timeline.steady(shown, clip.fps, reel.times.end if reel.times.whole else 0)
+
+
+def save(
+    frames: Iterable[Image.Image],
+    path: str | os.PathLike,
+    fps: Fraction,
+    colour: int = UNKNOWN,
+    force: bool = False,
+) -> int:
     """Write frames as ``path`` says, and return how many:
 
     * ``-``: raw 8-bit RGB to the standard output, for a pipe;
     * a name with a video suffix: H.264 of high quality (CRF 10), under its name once it is whole or interrupted;
     * anything else: a folder of numbered PNG files, in which there are none yet.
 
-    Raises :class:`PictureError` if that cannot be, or there are no frames.
+    A read-only file is replaced with ``force`` alone. Raises :class:`PictureError` if that cannot be, or there are no
+    frames.
     """
     path = Path(path)
     if str(path) != "-" and path.suffix and path.suffix.lower() not in WRITABLE:
@@ -101,7 +151,7 @@ def save(frames: Iterable[Image.Image], path: str | os.PathLike, fps: Fraction, 
     if str(path) == "-":
         count = sum(1 for frame in frames if sys.stdout.buffer.write(frame.tobytes()))
     elif path.suffix:
-        count = _save_video(frames, path, fps, colour)
+        count = _save_video(frames, path, fps, colour, force)
     else:
         count = _save_pictures(frames, path)
     if count == 0:
@@ -120,11 +170,11 @@ def _save_pictures(frames: Iterable[Image.Image], folder: Path) -> int:
     return count
 
 
-def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour: int) -> int:
+def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour: int, force: bool) -> int:
     """What there is when the user interrupts makes a whole file; the ``KeyboardInterrupt`` goes on after that."""
-    av, count = _av(), 0
+    av, count = library(), 0
     interrupt = None
-    with replacing(path) as partial, av.open(str(partial), "w") as container:
+    with replacing(path, force) as partial, av.open(str(partial), "w") as container:
         stream = None
         try:
             for frame in frames:

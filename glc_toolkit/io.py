@@ -1,6 +1,7 @@
 """Pictures in and out: anything Pillow reads, arrays and tensors -> x (1, 3, H, W) in [0, 1], and back."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -10,8 +11,11 @@ from uuid import uuid4
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms
+from PIL import Image
 from torch import Tensor
+
+from glc_toolkit import stills
+from glc_toolkit.types import PictureError
 
 Picture = Image.Image | str | os.PathLike | np.ndarray | Tensor
 MAX_PIXELS = 2**25  # 33 megapixels, which glc-image-0.03 decodes in about 5 GB
@@ -20,21 +24,8 @@ MAX_SIDE = 2**16  # more than formats of pictures but PNG and TIFF can have
 
 # Formats that Pillow knows by name but reads and writes with the help of another program only, or not at all.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-
-# By EXIF orientation. ImageOps.exif_transpose also writes all tags anew, and fails at tags that a camera wrote wrongly.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class PictureError(ValueError):
-    """Something given as a picture is none."""
+ICONS = {"ICNS", "ICO"}  # of fixed sizes, to which Pillow shrinks or stretches
+ANY_WRITE = 0o222  # of a mode: to the superuser, os.access grants everything
 
 
 def too_large(width: int, height: int, multiple: int = 1, max_pixels: int | None = None) -> str:
@@ -60,10 +51,10 @@ def too_large(width: int, height: int, multiple: int = 1, max_pixels: int | None
 def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1) -> Tensor:
     """A picture as ``x`` (1, 3, H, W) float32 in [0, 1].
 
-    Takes a Pillow image or a path (EXIF orientation applied, alpha over white, grey, palette, CMYK, 16 bits and colours
-    of an ICC profile converted to sRGB; of an animation the first frame, with a warning), an array (H, W), (H, W, 1),
-    (H, W, 3) or (H, W, 4), uint8, uint16 or float in [0, 1], or a tensor (3, H, W) or (1, 3, H, W), uint8 or float in
-    [0, 1].
+    Takes a Pillow image or a path (turned, in sRGB, over white, as :func:`glc_toolkit.stills.read` does; of an
+    animation the first frame, with a warning), an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16 or
+    float in [0, 1], or a tensor (3, H, W) or (1, 3, H, W), uint8 or float in [0, 1]. Warns of what cannot be as the
+    picture asks.
 
     Raises :class:`PictureError` for anything else, and before a pixel is decoded for what is :func:`too_large`.
     Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds besides.
@@ -81,14 +72,20 @@ def to_tensor(picture: Picture, max_pixels: int | None = None, multiple: int = 1
         raise PictureError(f"a picture is a path, a Pillow image, an array or a tensor, not {type(picture).__name__}")
     name = "the picture" if isinstance(picture, Image.Image) else picture
     pipe = not isinstance(picture, Image.Image) and Path(picture).is_fifo()
+
+    def say(text: str) -> None:
+        warnings.warn(f"{name}: {text}", stacklevel=2)
+
     try:
         if isinstance(picture, Image.Image):
-            return _from_pillow(picture, check)
+            check(*picture.size)
+            return _from_array(stills.read(picture, say), check)
         with Image.open(_contents(picture) if pipe else picture) as image:
+            check(*image.size)
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # whose others are a camera's previews and depth maps
                 warnings.warn(f"{picture} has {frames} frames, of which only the first is taken", stacklevel=2)
-            return _from_pillow(image, check)
+            return _from_array(stills.read(image, say), check)
     except FileNotFoundError as error:
         raise PictureError(f"there is no file {picture}") from error
     except IsADirectoryError as error:
@@ -127,71 +124,72 @@ def hidden(name: str | PurePath) -> bool:
     return any(part.startswith(".") for part in PurePath(name).parts)
 
 
-def save(image: Image.Image, path: str | os.PathLike) -> None:
-    """Write a picture in the format of its name. Raises :class:`PictureError`, or ``OSError`` as :func:`replacing`."""
+def format_of(suffix: str) -> str:
+    """Pillow's name of the picture format that is written for a suffix, ``.png`` say.
+
+    Raises :class:`PictureError` where there is none, or it would not hold the picture as it is.
+    """
+    if suffix.lower() not in suffixes(Image.SAVE):
+        raise PictureError(f"cannot tell a picture format from {suffix!r}; try .png")
+    format = Image.registered_extensions()[suffix.lower()]
+    if format in ICONS:
+        raise PictureError(f"{suffix} is for icons, to whose sizes the picture would shrink or stretch; try .png")
+    return format
+
+
+def save(image: Image.Image, path: str | os.PathLike, format: str = "", force: bool = False) -> None:
+    """Write a picture in the format of its name, or of ``format``, such as ``png``.
+
+    Raises :class:`PictureError`, or ``OSError`` as :func:`replacing`, to which ``force`` goes.
+    """
     path = Path(path)
-    if path.suffix.lower() not in suffixes(Image.SAVE):
-        raise PictureError(f"cannot tell a picture format from the name {path.name!r}; try .png")
-    with replacing(path) as partial:
+    written = format_of(f".{format}" if format else path.suffix)
+    with replacing(path, force) as partial:
         try:
-            image.save(partial)
+            image.save(partial, written)
         except OSError:
             raise
         except Exception as error:  # as in reading
             raise PictureError(f"cannot write {path}: {error}") from error
 
 
+def check_writable(path: str | os.PathLike, force: bool = False) -> None:
+    """Raise ``OSError`` where :func:`replacing` would, as far as that can be known before."""
+    target = Path(path).resolve()
+    if target.is_file():
+        if not force and (not target.stat().st_mode & ANY_WRITE or not os.access(target, os.W_OK)):
+            raise OSError(f"cannot write {path}: it is read-only; make it writable, or give --force")
+    elif target.exists():
+        return  # a device or pipe
+    if not os.access(target.parent, os.W_OK):
+        why = "Permission denied" if target.parent.exists() else "No such file or directory"
+        raise OSError(f"cannot write {path}: {why}")
+
+
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def replacing(path: str | os.PathLike, force: bool = False) -> Iterator[Path]:
     """Where to write a file that takes the name ``path`` once it is whole; a file that has the name stays until then.
 
-    A link stays one: what it points to is replaced. A device or pipe is written to as it is. Raises ``OSError`` that
-    names ``path``.
+    A link stays one: what it points to is replaced, and its mode goes on to what replaces it. A device or pipe is
+    written to as it is. A read-only file is replaced with ``force`` alone. Raises ``OSError`` that names ``path``.
     """
     device = Path(path).exists() and not Path(path).is_file()  # where a name like /dev/stdout leads may be no path
     target = Path(path).resolve()
-    partial = target.with_name(f".{uuid4().hex}.partial{target.suffix}")  # several machines may share the folder
+    suffix = target.suffix if len(target.suffix) < 16 else ""  # of a known format; another could make the name too long
+    partial = target.with_name(f".{uuid4().hex}.partial{suffix}")  # several machines may share the folder
+    check_writable(path, force)
     try:
         if device:
             yield Path(path)
         else:
             yield partial
+            if target.is_file():
+                shutil.copymode(target, partial)
             os.replace(partial, target)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _from_pillow(image: Image.Image, check: Callable[[int, int], None]) -> Tensor:
-    check(*image.size)
-    wide = image.mode == "I" and image.format in ("PNG", "PPM")  # by their readers; elsewhere it may hold anything
-    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    if turn is not None:
-        image = image.transpose(turn)
-    if wide or image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):  # 16 bits of grey
-        return _from_array(np.asarray(image).astype(np.float32) / 65535, check)
-    if image.mode in ("I", "F"):
-        raise PictureError(f"a picture of mode {image.mode!r} has no known range; give it as an array in [0, 1]")
-    profile = image.info.get("icc_profile")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    image = _to_srgb(image, profile) if profile else image
-    return _from_array(np.asarray(image.convert("RGB")), check)
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """As colours are meant, by the picture's ICC profile; as it is if that is sRGB's, broken, or of another mode."""
-    try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return image
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB") or image
-    except (ImageCms.PyCMSError, OSError, ImportError):  # the last of a Pillow that was built without littlecms
-        return image
 
 
 def _from_array(array: np.ndarray, check: Callable[[int, int], None]) -> Tensor:
@@ -220,6 +218,8 @@ def _unit(array: np.ndarray) -> np.ndarray:
 
 
 def _from_tensor(tensor: Tensor, check: Callable[[int, int], None]) -> Tensor:
+    if tensor.is_meta:
+        raise PictureError("a tensor on the device meta has no values")
     x = tensor[None] if tensor.ndim == 3 else tensor
     if x.ndim != 4 or x.shape[:2] != (1, 3) or 0 in x.shape:
         raise PictureError(f"a tensor of shape {tuple(tensor.shape)} is no picture; give (3, H, W) or (1, 3, H, W)")

@@ -18,6 +18,10 @@ class ModelFileError(Exception):
     """A model folder or weights file is missing, damaged, or does not fit this version."""
 
 
+class PictureError(ValueError):
+    """Something given as a picture or a video is none, or one that cannot be written."""
+
+
 class Quantized(NamedTuple):
     """What a quantizer makes of a latent."""
 

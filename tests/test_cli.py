@@ -366,12 +366,12 @@ def test_an_interrupted_encoder_keeps_what_is_worth_keeping(clip, tmp_path, tiny
     before = file.read_bytes()
 
     @contextmanager
-    def stopped(path, opened=clips.opened):
+    def stopped(path, *more, opened=clips.opened, **options):
         def some(decoded):
             yield from islice(decoded, after)
             raise KeyboardInterrupt
 
-        with opened(path) as (facts, decoded):
+        with opened(path, *more, **options) as (facts, decoded):
             yield facts, some(decoded)
 
     with monkeypatch.context() as patch:

@@ -1,6 +1,5 @@
 import io as bytes_io
 import os
-import struct
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, features
 
 from glc_toolkit import io
+from tests.icc import BLUE, GREEN, RED, profile
 
 
 @given(
@@ -76,29 +76,6 @@ def test_alpha_lies_over_white():
     assert torch.equal(io.to_tensor(transparent), torch.ones(1, 3, 2, 2))
 
 
-def profile(red: tuple, green: tuple, blue: tuple, name: bytes) -> bytes:
-    """A minimal ICC profile (version 2) of a display with these primaries (XYZ under D50) and gamma 2.2."""
-
-    def xyz(*values: float) -> bytes:
-        return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
-
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
-    described = b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + bytes(1 + 4 + 4 + 2 + 1 + 67)
-    described += bytes(-len(described) % 4)
-    parts = {b"desc": described, b"wtpt": xyz(0.9642, 1, 0.8249), b"rXYZ": xyz(*red), b"gXYZ": xyz(*green)}
-    parts |= {b"bXYZ": xyz(*blue), b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}
-    table, data, at = struct.pack(">I", len(parts)), b"", 128 + 4 + 12 * len(parts)
-    for key, part in parts.items():
-        table += key + struct.pack(">II", at + len(data), len(part))
-        data += part
-    head = struct.pack(">I4sI4s4s4s", at + len(data), b"lcms", 0x02100000, b"mntr", b"RGB ", b"XYZ ") + bytes(12)
-    head += b"acsp" + bytes(28) + struct.pack(">iii", 63190, 65536, 54061)
-    return head + bytes(128 - len(head)) + table + data
-
-
-RED, GREEN, BLUE = (0.4360, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7139)  # of sRGB
-
-
 @pytest.mark.skipif(not features.check("littlecms2"), reason="Pillow was built without littlecms")
 def test_colours_are_meant_as_the_profile_of_a_picture_says(noise, tmp_path):
     smooth = ImageOps.scale(Image.fromarray(noise[:4, :4]), 10, Image.Resampling.BICUBIC)
@@ -109,12 +86,16 @@ def test_colours_are_meant_as_the_profile_of_a_picture_says(noise, tmp_path):
     clear = smooth.convert("RGBA")
     clear.save(tmp_path / "clear.png", icc_profile=profile(GREEN, RED, BLUE, b"swapped"))
     assert torch.equal(io.to_tensor(tmp_path / "clear.png"), swapped)
-    for same in (profile(GREEN, RED, BLUE, b"sRGB of a kind"), b"no profile", profile(GREEN, RED, BLUE, b"x")[:200]):
-        smooth.save(tmp_path / "plain.png", icc_profile=same)
-        assert torch.equal(io.to_tensor(tmp_path / "plain.png"), plain)
+    smooth.save(tmp_path / "called.png", icc_profile=profile(GREEN, RED, BLUE, b"sRGB of a kind"))
+    assert torch.equal(io.to_tensor(tmp_path / "called.png"), swapped)
+    for broken in (b"no profile", profile(GREEN, RED, BLUE, b"x")[:200]):
+        smooth.save(tmp_path / "plain.png", icc_profile=broken)
+        with pytest.warns(UserWarning, match=r"plain.png: its colour profile cannot be read; without it"):
+            assert torch.equal(io.to_tensor(tmp_path / "plain.png"), plain)
     grey = smooth.convert("L")
     grey.save(tmp_path / "grey.png", icc_profile=profile(GREEN, RED, BLUE, b"of another mode"))
-    assert torch.equal(io.to_tensor(tmp_path / "grey.png"), io.to_tensor(grey))
+    with pytest.warns(UserWarning, match=r"grey.png: its colour profile is for RGB, not for GRAY; without it"):
+        assert torch.equal(io.to_tensor(tmp_path / "grey.png"), io.to_tensor(grey))
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])

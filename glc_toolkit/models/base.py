@@ -26,7 +26,7 @@ from glc_toolkit.components.fixed_point import fixed, to_fixed_point, to_floatin
 from glc_toolkit.components.int8 import has_int8, to_int8
 from glc_toolkit.facts import Facts
 from glc_toolkit.models.tiles import tiled
-from glc_toolkit.types import BitstreamError, ModelFileError, ResidualModel
+from glc_toolkit.types import BitstreamError, ModelFileError, PictureError, ResidualModel
 
 COMMON = ("model", "name", "channels", "levels", "default_quality")  # keys of a config, besides those of components
 PRECISIONS = ("float32", "bf16", "int8", "auto")
@@ -148,6 +148,19 @@ class GLCModel(CompressionModel):
 
     # -- sizes --------------------------------------------------------------------------------------------------
 
+    def check_pictures(self, x: Tensor) -> Tensor:
+        """``x`` (B, 3, H, W) in [0, 1] as float32. Raises :class:`PictureError` for anything else."""
+        if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
+            raise PictureError(f"x has to be (B, 3, H, W), not {tuple(x.shape)}")
+        if x.is_meta:
+            raise PictureError("x is on the device meta, and has no values")
+        if not x.is_floating_point():
+            raise PictureError(f"x has to be floats in [0, 1], not {x.dtype}")
+        low, high = map(float, x.detach().aminmax())
+        if not (low >= 0 and high <= 1):  # nor with NaN
+            raise PictureError(f"x has to lie in [0, 1], not from {low:g} to {high:g}")
+        return x.float()
+
     def pad(self, x: Tensor) -> Tensor:
         """Repeat the last row and column up to a multiple of ``downsampling_factor``."""
         height, width = x.shape[-2:]
@@ -247,6 +260,10 @@ class GLCModel(CompressionModel):
         """``quality`` as the byte a stream holds: evenly spaced, whole levels exact."""
         quality = float(self.qualities(quality, 1, torch.device("cpu")))
         return round(quality * self._code_steps)
+
+    def quality_codes(self, quality: float | Tensor | None, batch: int) -> list[int]:
+        """The same of one quality for all, or (B,)."""
+        return [self.quality_code(q) for q in self.qualities(quality, batch, torch.device("cpu")).tolist()]
 
     def quality_of(self, code: int) -> float:
         """The quality that a byte of a stream stands for."""

@@ -81,16 +81,16 @@ class GLCImage(GLCModel):
 
     # -- bytes --------------------------------------------------------------------------------------------------
 
-    def compress(self, x: Tensor, quality: float | None = None) -> dict:
+    def compress(self, x: Tensor, quality: float | Tensor | None = None) -> dict:
         """``x`` (B, 3, H, W) in [0, 1], any size -> ``strings`` [[one for each image]], ``shape`` of the images.
 
-        A string is the quality in one byte and then the coder's stream: z, and the passes of y. Pictures are coded
-        one by one, so that the bytes do not depend on the batch. Raises ``ValueError`` for another shape or quality.
+        ``quality`` is one for all, or (B,). A string is the quality in one byte and then the coder's stream: z, and the
+        passes of y. Pictures are coded one by one, so that the bytes do not depend on the batch. Raises ``ValueError``
+        for what are no pictures, and for another quality.
         """
-        if x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"x has to be (B, 3, H, W), not {tuple(x.shape)}")
-        code = self.quality_code(quality)
-        strings = [bytes([code]) + self.encode_payload(self.analysis(image[None]), code) for image in x]
+        x, codes = self.check_pictures(x), self.quality_codes(quality, len(x))
+        pairs = zip(x, codes, strict=True)
+        strings = [bytes([code]) + self.encode_payload(self.analysis(image[None]), code) for image, code in pairs]
         return {"strings": [strings], "shape": x.shape[-2:]}
 
     def decompress(self, strings: list[list[bytes]], shape: torch.Size) -> dict:

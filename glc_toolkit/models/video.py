@@ -170,9 +170,10 @@ class GLCVideo(GLCModel):
 
     # -- bytes --------------------------------------------------------------------------------------------------
 
-    def compress(self, frames: list[Tensor], quality: float | None = None) -> tuple[list, list]:
+    def compress(self, frames: list[Tensor], quality: float | Tensor | None = None) -> tuple[list, list]:
         """``frames``, each (B, 3, H, W) in [0, 1] -> ``strings`` and ``shapes``, an entry a frame, as CompressAI's
-        video models give them. Each string starts with the quality in one byte."""
+        video models give them. Each string starts with the quality in one byte; ``quality`` is one for all, or (B,).
+        Raises ``ValueError`` for what are no pictures, and for another quality."""
         strings, shapes, reference = [], [], None
         for i, x in enumerate(frames):
             intra = i % self.intra_period == 0
@@ -190,20 +191,20 @@ class GLCVideo(GLCModel):
             frames.append(self.reconstruct(reference, shape))
         return frames
 
-    def encode_keyframe(self, x: Tensor, quality: float | None = None) -> tuple[Reference, dict]:
+    def encode_keyframe(self, x: Tensor, quality: float | Tensor | None = None) -> tuple[Reference, dict]:
         """An intra frame -> the reference for the next, and ``strings`` with ``shape``."""
         return self._encode(x, None, quality)
 
     def encode_inter(
-        self, x: Tensor, reference: Reference | None, quality: float | None = None
+        self, x: Tensor, reference: Reference | None, quality: float | Tensor | None = None
     ) -> tuple[Reference, dict]:
         """A P frame, likewise."""
         return self._encode(x, reference, quality)
 
-    def _encode(self, x: Tensor, reference: Reference | None, quality: float | None) -> tuple[Reference, dict]:
-        code = self.quality_code(quality)
+    def _encode(self, x: Tensor, reference: Reference | None, quality: float | Tensor | None) -> tuple[Reference, dict]:
+        x, codes = self.check_pictures(x), self.quality_codes(quality, len(x))
         strings, references = [], []
-        for i, image in enumerate(x):
+        for i, (image, code) in enumerate(zip(x, codes, strict=True)):
             own = None if reference is None else Reference(reference.l_hat[i : i + 1], reference.age)
             new, payload = self.encode_payload(self.frame_analysis(image[None], own), code, own)
             references.append(new)
