@@ -27,6 +27,7 @@ HEADROOM = 1 + 2.0**-7  # for digits of a byte, the higher of which is rounded t
 MOST = 32514  # 2**15 without the headroom
 MOST_INPUTS = 512  # whose sums stay below 2**31; with more, weights have a bit less for each doubling
 AT_ONCE = 2**20  # numbers that stay in a processor's cache
+EXACT = (nn.PReLU, nn.Embedding)  # PyTorch's layers with weights that compute elementwise, or not at all
 
 
 def fixed(x: Tensor) -> Tensor:
@@ -44,10 +45,14 @@ def to_fixed_point(network: nn.Module) -> None:
     """
     network.double()
     for name, module in network.named_modules():
-        name = name or type(module).__name__
+        kind = type(module).__name__
+        name = f"{name} ({kind})" if name else kind
         weights = list(module.parameters(recurse=False))
-        if weights and not getattr(module, "fixed_point", False):
-            raise ValueError(f"{name} is not exact in an entropy decoder: use FixedConv")
+        if weights and not (isinstance(module, EXACT) or getattr(module, "fixed_point", False)):
+            raise ValueError(
+                f"{name} is not exact in an entropy decoder: use FixedConv for sums of products; a module of your own "
+                "whose arithmetic is elementwise says fixed_point = True"
+            )
         if isinstance(module, FixedConv):
             module.prepare(name)
             module.exact = True
