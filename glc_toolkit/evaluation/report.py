@@ -47,6 +47,7 @@ def report(
     curves: Sequence[Path] = (),
     command: str = "",
     max_pixels: int | None = None,
+    device: str = "cpu",
 ) -> Iterator[dict]:
     """Write the page ``out``; yields the rows of its table as they are measured, see :func:`steps` for how many.
 
@@ -55,11 +56,12 @@ def report(
         curves: JSON files for the charts, as :func:`read_curves` takes them.
         command: what the page says it was made with.
         max_pixels: of a picture, as :func:`io.to_tensor` takes it.
+        device: where the model runs.
 
     Raises ``ValueError`` for curves that are none, and what reading pictures, loading models and writing raise.
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
-    codec = zoo.load(model)
+    codec = zoo.load(model, device)
     able = rivals(pictures)
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
     with io.replacing(out) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
