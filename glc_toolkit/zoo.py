@@ -221,8 +221,11 @@ def by_fingerprint(start: bytes, precision: str = "float32", device: str = "cpu"
 
 
 def register_with_compressai() -> None:
-    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name."""
-    from compressai.zoo import image_models
+    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name.
+
+    Its qualities count from one there.
+    """
+    from compressai.zoo import image_models, models
     from compressai.zoo.image import model_architectures
 
     model_architectures["glc-image"] = GLCImage
@@ -241,7 +244,7 @@ def register_with_compressai() -> None:
             model.default_quality = float(quality - 1)
             return model
 
-        image_models[name] = pretrained
+        image_models[name] = models[name] = pretrained
 
 
 def push(
