@@ -707,7 +707,7 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels, device, o
     command = shlex.join(["glc", *sys.argv[1:]])
     with _bar() as bar:
         made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command, max_pixels, device)
-        total = r.steps(found, len(quality) or loaded.levels)
+        total = r.steps(found, len(quality) or len(r.levels_of(loaded)))
         rows = list(bar.track(made, total=total, description="report"))
     click.echo(f"{out}: {len(found)} pictures, {len(rows)} files compared, {out.stat().st_size:,} bytes")
 
@@ -719,7 +719,14 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels, device, o
 @click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), help="Minutes of training, shared by the stages."
 )
-def train(recipe, out, smoke, time_budget):
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Change a field of the recipe, stages.0.lr=1e-4 say; repeat for several.",
+)
+def train(recipe, out, smoke, time_budget, changes):
     """Train a model by RECIPE (YAML), or go on with a run that was stopped; ends with a zoo folder in OUT."""
     try:
         import yaml
@@ -729,12 +736,49 @@ def train(recipe, out, smoke, time_budget):
     except ModuleNotFoundError as error:
         raise click.ClickException(f"training needs {error.name}: pip install 'glc-toolkit[train]'") from None
     try:
-        click.echo(run(recipe, out, smoke, time_budget))
+        click.echo(run(recipe, out, smoke, time_budget, changes))
+    except KeyboardInterrupt:
+        click.echo(
+            f"interrupted: {shlex.join(['glc', *sys.argv[1:]])} goes on from the last state that was written, which is "
+            "done every five minutes",
+            err=True,
+        )
+        sys.exit(INTERRUPTED)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
         raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{recipe} is no YAML: {_one_line(error)}") from None
+
+
+@cli.group("recipe")
+def recipe_():
+    """Recipes of training."""
+
+
+@recipe_.command("new")
+@click.argument("target", type=ANY)
+@click.option(
+    "--from",
+    "model",
+    default="glc-image-0.03",
+    show_default=True,
+    shell_complete=completed(_models),
+    help="Zoo name, folder or hf://owner/name: its config, and its weights to start from.",
+)
+@click.option("--fresh", is_flag=True, help="The config alone: train from random weights, in all three stages.")
+@click.option("--source", "sources", multiple=True, help="A folder or tar file of pictures; repeat. Default: photos.")
+@overwrite_option
+def recipe_new(target, model, fresh, sources, overwrite):
+    """Write a commented recipe to TARGET, its stages in the right order, for an image model like another."""
+    _may_replace(target, overwrite)
+    from glc_toolkit import io
+    from glc_toolkit.training.new import recipe
+
+    text = recipe(target.stem, model, fresh, sources or ("photos",))
+    with io.replacing(target) as partial:
+        partial.write_text(text, "utf-8")
+    click.echo(f"{target}: now glc train {target} --smoke, and without --smoke")
 
 
 @cli.command()
@@ -1057,11 +1101,12 @@ def _show(value, as_json: bool, text: str, err: bool = False) -> None:
 
 @contextmanager
 def _bar(rate: str | None = None):
-    """A progress bar in the look of training, on a terminal only and apart from the result; ``rate`` is the unit of the
-    speed that it shows."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    """How far the work is, in the look of training and apart from the result; ``rate`` is the unit of the speed that a
+    bar shows."""
+    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.text import Text
+
+    from glc_toolkit.progress import shown
 
     class Speed(ProgressColumn):
         def render(self, task):
@@ -1070,8 +1115,7 @@ def _bar(rate: str | None = None):
     columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
     if rate:
         columns.append(Speed())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with shown(*columns) as bar:
         yield bar
 
 

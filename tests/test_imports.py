@@ -11,7 +11,7 @@ import glc_toolkit
 
 PACKAGE = Path(glc_toolkit.__file__).parent
 LAYERS = [
-    {"hookspecs", "types", "paths", "facts", "mark"},
+    {"hookspecs", "types", "paths", "facts", "mark", "progress"},
     {"registry", "coder"},
     {"components"},
     {"bitstream", "io"},

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.loggers import TensorBoardLogger
 from lightning.fabric.plugins.precision import MixedPrecision, Precision
 from lightning.fabric.strategies import DDPStrategy
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch._functorch import config as functorch
@@ -37,6 +37,7 @@ from glc_toolkit import models, registry, zoo
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
+from glc_toolkit.progress import shown
 from glc_toolkit.training.data import ClipCrops, Crops, decode_clip, find_clips, find_pictures, split
 from glc_toolkit.training.grow import begun, grown
 from glc_toolkit.training.own_latents import FIRST, OwnLatents
@@ -44,7 +45,7 @@ from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import STATE, load_facts, load_state, save_state
 from glc_toolkit.training.window import Window
 
-COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+COLUMNS = (BarColumn(20), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
 LOG_EVERY = 50  # steps
 SAY_EVERY = 1.0  # seconds; numbers have to be waited for
 BALANCE_EVERY = 10  # steps; measuring it costs a second pass back through the perceptual networks
@@ -335,10 +336,10 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     started = time.monotonic() - facts["seconds"]
     saved = time.monotonic()
     said = -math.inf
-    with Progress(*COLUMNS, disable=not fabric.is_global_zero, transient=True) as bar:
+    with shown(*COLUMNS, quiet=not fabric.is_global_zero) as bar:
         task = bar.add_task(stage.name, total=1.0)
         for step, (pixels, quality, first) in enumerate(steps_of(loader, stage), facts["step"]):
-            progress = step / stage.steps
+            progress = step / stage.most_steps
             if stage.minutes:  # one clock for all processes, or some would wait for ever
                 progress = fabric.broadcast(max(progress, (time.monotonic() - started) / 60 / stage.minutes))
             if progress >= 1:
@@ -402,7 +403,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 text = " ".join(f"{name} {value:.3g}" for name, value in numbers.items())
                 bar.update(task, completed=progress, description=f"{stage.name} {step}: {text}")
                 said = seconds
-            if window.steps == LOG_EVERY or step == stage.steps - 1:
+            if window.steps == LOG_EVERY or step == stage.most_steps - 1:
                 if fabric.is_global_zero:
                     where = {"stage": stage.name, "step": step, "seconds": seconds, "images": facts["images"]}
                     write_log(fabric, folder, where, window.numbers(stage.batch))
@@ -452,15 +453,27 @@ def batches(
     """Batches from that of step ``step`` on, this process's share of each: sample numbers follow from the step. With
     ``own``, every second is one of a crop that has a latent of its own."""
     share = share_of(stage, fabric.world_size)
-    numbers = [
-        n * stage.batch + fabric.global_rank * share + i
-        for n in range(step // chunks, -(-stage.steps // chunks))
-        for i in range(share)
-    ]
-    if own is not None:
-        rows = own.rows(0, stage.steps * stage.batch // 2)
-        numbers[1::2] = [FIRST + rows[number // 2] for number in numbers[1::2]]
-    return fabric.setup_dataloaders(DataLoader(samples, share, sampler=numbers), use_distributed_sampler=False)
+
+    def drawn() -> Iterator[list[int]]:
+        for n in range(step // chunks, -(-stage.most_steps // chunks)):
+            first = n * stage.batch + fabric.global_rank * share
+            numbers = list(range(first, first + share))
+            if own is not None:
+                numbers[1::2] = [FIRST + row for row in own.rows(first // 2, share // 2)]
+            yield numbers
+
+    loader = DataLoader(samples, batch_sampler=Drawn(drawn))  # pyright: ignore[reportArgumentType]
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+
+class Drawn:
+    """What a ``DataLoader`` asks for its batches: a generator, since a stage that ends by the clock has no number."""
+
+    def __init__(self, make: Callable[[], Iterator[list[int]]]):
+        self.make = make
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.make()
 
 
 def share_of(stage: Stage, processes: int) -> int:

@@ -4,6 +4,8 @@ import math
 import os
 import tempfile
 import time
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -23,13 +25,19 @@ LARGEST = 768  # longer sides of validation pictures are cut to this
 FRAMES = 48  # of validation clips
 
 
-def run(recipe_file: Path, out: Path | None = None, smoke: bool = False, minutes: float | None = None) -> str:
+def run(
+    recipe_file: Path,
+    out: Path | None = None,
+    smoke: bool = False,
+    minutes: float | None = None,
+    changes: Iterable[str] = (),
+) -> str:
     """Train by a recipe and export; returns a line that says what came of it.
 
     ``smoke`` takes two small steps of each stage, adversary included, always anew; its state is no run's to go on from.
-    ``minutes`` is a budget that the stages share. Of several processes the first exports, the others return at once.
+    ``minutes`` is a budget that the stages share, ``changes`` are as in :meth:`Recipe.read`. Of several processes the first exports, the others return at once.
     """
-    recipe = Recipe.read(recipe_file)
+    recipe = Recipe.read(recipe_file, changes)
     if minutes is not None:
         recipe = recipe.within(minutes)
     out = out or Path("runs") / recipe.name
@@ -114,6 +122,13 @@ def quality_for(model: GLCModel, samples: list[list[Tensor]], target: float) -> 
         return rates[step]
 
     low, high = 0, 16 * (model.levels - 1)
+    if not rate(low) <= target <= rate(high):
+        end = min((low, high), key=lambda step: abs(math.log(rate(step) / target)))
+        warnings.warn(
+            f"rate: no level reaches {target:g} bpp; the nearest is level {end / 16:g} with {rate(end):.4f}",
+            stacklevel=2,
+        )
+        return end / 16
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if rate(middle) <= target else (low, middle)
