@@ -8,7 +8,8 @@ import yaml
 from glc_toolkit import zoo
 
 PICTURES = """# {what}
-# glc train {name}.yaml --smoke takes two steps of each stage, glc train {name}.yaml all of them; it can be stopped at any time.
+# glc train {name}.yaml --smoke takes two steps of each stage, glc train {name}.yaml all of them. Stop it when you like:
+# the same command goes on.
 name: {name}
 data:
   sources: {sources}  # folders and tar files, relative to where the command is started
@@ -31,7 +32,7 @@ VQVAE = """  - name: vqvae                # the autoencoder alone: x -> codes ->
       dists: {args: {fraction: 0.25}}
       codebook: {weight: 0.25}
 """
-LATENT = """  - name: latent               # the codec in the latent, which learns to repeat it; joint runs away without this
+LATENT = """  - name: latent               # the codec in the latent, which learns to repeat it: joint runs away without
     objective: latent
     trains: [transform, hyper, context, entropy_model]
     minutes: 15

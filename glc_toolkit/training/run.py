@@ -35,7 +35,8 @@ def run(
     """Train by a recipe and export; returns a line that says what came of it.
 
     ``smoke`` takes two small steps of each stage, adversary included, always anew; its state is no run's to go on from.
-    ``minutes`` is a budget that the stages share, ``changes`` are as in :meth:`Recipe.read`. Of several processes the first exports, the others return at once.
+    ``minutes`` is a budget that the stages share, ``changes`` are as in :meth:`Recipe.read`. Of several processes the
+    first exports, the others return at once.
     """
     recipe = Recipe.read(recipe_file, changes)
     if minutes is not None:
