@@ -49,7 +49,8 @@ def described(factory) -> list[str]:
     lines = []
     for section in sections:
         if section.kind is griffe.DocstringSectionKind.parameters:
-            meaning = {argument.name: argument.description for argument in section.value}
+            names = [(name.strip(), a.description) for a in section.value for name in a.name.split(",")]
+            meaning = dict(names)
         elif section.kind is griffe.DocstringSectionKind.text:
             lines += [section.value, ""]
     parameters = inspect.signature(factory).parameters.values()

@@ -1143,7 +1143,6 @@ def _table(title: str, rows: list[dict], measured: list[dict]) -> None:
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")  # raised by compressai's imports
     warnings.filterwarnings("ignore", message="Image size")  # Pillow's, of large pictures: we have a limit
     try:
         add_plugin_commands()

@@ -9,6 +9,7 @@ from compressai.optimizers import net_aux_optimizer
 from compressai.zoo import image_models, models
 
 from glc_toolkit import zoo
+from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.models.video import GLCVideo
 
@@ -104,11 +105,11 @@ def test_pretrained(tiny_model, tiny_folder, tmp_path, monkeypatch):
     assert asked == ["hf://owner/name@v1", "hf://owner/name"]
 
 
-def test_the_forward_pass_is_one_graph(tiny_model, x):
-    model = copy.deepcopy(tiny_model)
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
+def test_the_forward_pass_is_one_graph(x):
+    parts = {"transform": {"name": "plain"}, "context": {"name": "checkerboard", "args": {"depth": 1}}}  # fewer to trace
+    model = GLCImage(tiny.model_config(**parts)).eval()
+    model.update()
     with torch.no_grad():
-        for quality in (None, 1.5, torch.tensor([0.0, 2.0])):
-            expected, out = model(x, quality), compiled(x, quality)
-            assert torch.equal(out["x_hat"], expected["x_hat"])
-            assert torch.equal(out["likelihoods"]["y"], expected["likelihoods"]["y"])
+        expected, out = model(x), torch.compile(model, fullgraph=True, backend="eager")(x)
+    assert torch.equal(out["x_hat"], expected["x_hat"])
+    assert torch.equal(out["likelihoods"]["y"], expected["likelihoods"]["y"])
