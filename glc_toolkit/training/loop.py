@@ -52,6 +52,15 @@ BALANCE_EVERY = 10  # steps; measuring it costs a second pass back through the p
 PERCEPTUAL = ("l1", "lpips", "dists")  # what the adversarial term is balanced against
 
 
+RUNAWAY = 1e6  # of a loss, or of a latent: what is trained here stays far below
+REMEDY = {
+    "vqvae": "lower its lr, or the weight of the loss that grew",
+    "latent": "lower its lr, or give latent_mse more weight",
+    "joint": "let a stage of objective latent come before, in which a transform learns to repeat the latent (the products "
+    "of one that has not run away), take the transform plain, or lower its lr",
+}
+
+
 class TrainingError(RuntimeError):
     """A run that must not go on."""
 
@@ -371,10 +380,12 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 total = total + stage.losses[rival].weight * terms["gan_weight"] * terms[rival]
                 for parameter in learning:
                     parameter.requires_grad_(True)
-            if not torch.isfinite(total):
+            largest = out["l_hat"].detach().float().abs().amax()
+            if not torch.maximum(total.detach().abs(), largest) < RUNAWAY:  # NaN is not, either
                 values = {name: float(term.detach()) for name, term in terms.items()}
                 raise TrainingError(
-                    f"stage {stage.name!r}, step {step}: the loss is {float(total.detach())} ({values})"
+                    f"stage {stage.name!r}, step {step}: the loss is {float(total.detach())} ({values}), and the latent "
+                    f"reaches {float(largest):.3g}; {REMEDY[stage.objective]}"
                 )
             optimizer.zero_grad()
             fabric.backward(total)

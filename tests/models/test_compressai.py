@@ -106,7 +106,7 @@ def test_pretrained(tiny_model, tiny_folder, tmp_path, monkeypatch):
 
 
 def test_the_forward_pass_is_one_graph(x):
-    parts = {"transform": {"name": "plain"}, "context": {"name": "checkerboard", "args": {"depth": 1}}}  # fewer to trace
+    parts = {"transform": {"name": "plain"}, "context": {"name": "checkerboard", "args": {"depth": 1}}}  # few to trace
     model = GLCImage(tiny.model_config(**parts)).eval()
     model.update()
     with torch.no_grad():
