@@ -56,8 +56,8 @@ RUNAWAY = 1e6  # of a loss, or of a latent: what is trained here stays far below
 REMEDY = {
     "vqvae": "lower its lr, or the weight of the loss that grew",
     "latent": "lower its lr, or give latent_mse more weight",
-    "joint": "let a stage of objective latent come before, in which a transform learns to repeat the latent (the products "
-    "of one that has not run away), take the transform plain, or lower its lr",
+    "joint": "let a stage of objective latent come before, in which a transform learns to repeat the latent (the "
+    "products of one that has not run away), take the transform plain, or lower its lr",
 }
 
 
@@ -384,8 +384,8 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
             if not torch.maximum(total.detach().abs(), largest) < RUNAWAY:  # NaN is not, either
                 values = {name: float(term.detach()) for name, term in terms.items()}
                 raise TrainingError(
-                    f"stage {stage.name!r}, step {step}: the loss is {float(total.detach())} ({values}), and the latent "
-                    f"reaches {float(largest):.3g}; {REMEDY[stage.objective]}"
+                    f"stage {stage.name!r}, step {step}: the loss is {float(total.detach())} ({values}), and the "
+                    f"latent reaches {float(largest):.3g}; {REMEDY[stage.objective]}"
                 )
             optimizer.zero_grad()
             fabric.backward(total)
