@@ -129,7 +129,8 @@ def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour
     interrupt = None
     with replacing(path) as partial, av.open(str(partial), "w") as container:
         stream = None
-        container.metadata["comment"] = mark
+        if mark:
+            container.metadata["comment"] = mark
         try:
             for frame in frames:
                 if stream is None:

@@ -14,6 +14,7 @@ is fetched from the Hugging Face hub once; from then on the cached copy is used 
 import copy
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.types import ModelFileError, UnknownModelError
 
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 CONFIG, WEIGHTS, CARD, SUMS = FILES = ("config.json", "model.safetensors", "README.md", "SHA256SUMS")
 
 
@@ -171,16 +173,19 @@ def info(model: str | os.PathLike) -> Facts:
 
 def card_facts(model: str | os.PathLike) -> Facts:
     """A line about a model for a list of several: what it codes, its size, and from its card the rate and metrics of
-    its usual quality and the licence. What a card does not say is left out."""
+    its usual quality and the licence. What a card does not say is left out. Of a folder that cannot be read, why."""
     folder = locate(model)
-    config = weights.read_facts(folder / WEIGHTS)["config"]
+    try:
+        config = weights.read_facts(folder / WEIGHTS)["config"]
+    except ModelFileError as error:
+        return Facts({"name": folder.name, "codes": "", "fault": str(error)})
     card = (folder / CARD).read_text("utf-8") if os.path.isfile(folder / CARD) else ""
     facts = {"name": folder.name, "codes": "videos" if config.get("model") == "video" else "pictures"}
     facts["bytes"] = (folder / WEIGHTS).stat().st_size
-    usual = config.get("default_quality")
     for row in _table(card):
-        if "quality" in row and "bpp" in row and usual is not None and abs(float(row["quality"]) - usual) < 5e-5:
-            facts |= {key: float(value) for key, value in row.items() if key != "quality"}
+        numbers = {key: float(value) for key, value in row.items() if NUMBER.fullmatch(value)}
+        if abs(numbers.pop("quality", -1.0) - config.get("default_quality", math.inf)) < 5e-5:
+            facts |= numbers
             break
     if licence := re.search(r"^license: *(.+)$", card.partition("\n---\n")[0], re.MULTILINE) or re.search(
         rf"^\| *[^|]*\b{re.escape(folder.name)}\b[^|]*\|[^|]*\| *([^|]+?) *\|$", _shipped_licences(folder), re.MULTILINE

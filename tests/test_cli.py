@@ -392,6 +392,10 @@ def test_a_video_there_and_back(clip, tmp_path, tiny_video_folder):
     assert (facts["frames"], facts["width"], facts["damages"], facts["interrupted"]) == (7, 70, [], False)
     with clips.opened(tmp_path / "out.mkv") as (out, decoded):
         assert (out.width, out.height, out.fps, len(list(decoded))) == (70, 52, 25, 7)
+    for name, more in (("marked.mp4", ()), ("plain.mp4", ("--no-mark",))):
+        glc("decode", file, tmp_path / name, *model, "--frames", 1, *more)
+        with pytest.importorskip("av").open(str(tmp_path / name)) as container:
+            assert ("generative codec tiny-video" in container.metadata.get("comment", "")) == (more == ())
     glc("decode", file, tmp_path / "png", *model)
     glc("decode", file, tmp_path / "some", *model, "--start", 5, "--frames", 1)
     whole, some = (sorted((tmp_path / name).iterdir()) for name in ("png", "some"))
