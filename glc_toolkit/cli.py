@@ -726,7 +726,8 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels, device, o
     metavar="FIELD=VALUE",
     help="Change a field of the recipe, stages.0.lr=1e-4 say; repeat for several.",
 )
-def train(recipe, out, smoke, time_budget, changes):
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where.")
+def train(recipe, out, smoke, time_budget, changes, device):
     """Train a model by RECIPE (YAML), or go on with a run that was stopped; ends with a zoo folder in OUT."""
     try:
         import yaml
@@ -736,7 +737,7 @@ def train(recipe, out, smoke, time_budget, changes):
     except ModuleNotFoundError as error:
         raise click.ClickException(f"training needs {error.name}: pip install 'glc-toolkit[train]'") from None
     try:
-        click.echo(run(recipe, out, smoke, time_budget, changes))
+        click.echo(run(recipe, out, smoke, time_budget, changes, device))
     except KeyboardInterrupt:
         click.echo(
             f"interrupted: {shlex.join(['glc', *sys.argv[1:]])} goes on from the last state that was written, which is "

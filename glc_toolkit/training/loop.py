@@ -207,17 +207,17 @@ class BF16(MixedPrecision):
     pre_backward, backward, post_backward = Precision.pre_backward, Precision.backward, Precision.post_backward
 
 
-def start(precision: str, folder: Path) -> Fabric:
-    """Fabric on what there is: one process, or the processes and machines that ``torchrun`` started."""
+def start(precision: str, folder: Path, device: str) -> Fabric:
+    """Fabric on ``"cpu"`` or ``"cuda"``: one process, or the processes and machines that ``torchrun`` started."""
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     bf16 = precision == "bf16-mixed"
     fabric = Fabric(
-        accelerator="cuda" if torch.cuda.is_available() else "cpu",  # others have no float64, which fixed point needs
+        accelerator=device,  # others have no float64, which fixed point needs
         devices=local,
         num_nodes=world // local,
         strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
         precision=None if bf16 else precision,  # pyright: ignore[reportArgumentType]
-        plugins=BF16("bf16-mixed", "cuda" if torch.cuda.is_available() else "cpu") if bf16 else None,
+        plugins=BF16("bf16-mixed", device) if bf16 else None,
         loggers=TensorBoardLogger(folder, name="", version="tensorboard"),
     )
     fabric.launch()
@@ -264,14 +264,17 @@ def merged(config: dict, changes: dict) -> dict:
     return changed
 
 
-def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
+def train(recipe: Recipe, folder: Path, save_every: float = 300.0, device: str = "auto") -> GLCModel:
     """Run a recipe, or go on with it from ``folder/state.safetensors``; returns the averaged model, evaluating.
 
     Writes that state and a grid of pictures every ``save_every`` seconds, and means of the losses every 50 steps, to
-    ``folder/log.jsonl`` and for TensorBoard. Started by ``torchrun``, the processes share each batch.
+    ``folder/log.jsonl`` and for TensorBoard. Started by ``torchrun``, the processes share each batch. ``device`` is
+    ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU where there is one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    fabric = start(recipe.precision, folder)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    fabric = start(recipe.precision, folder, device)
     fabric.seed_everything(recipe.seed, verbose=False)
     for stage in recipe.stages:
         share_of(stage, fabric.world_size)

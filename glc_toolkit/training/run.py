@@ -31,12 +31,13 @@ def run(
     smoke: bool = False,
     minutes: float | None = None,
     changes: Iterable[str] = (),
+    device: str = "auto",
 ) -> str:
     """Train by a recipe and export; returns a line that says what came of it.
 
     ``smoke`` takes two small steps of each stage, adversary included, always anew; its state is no run's to go on from.
-    ``minutes`` is a budget that the stages share, ``changes`` are as in :meth:`Recipe.read`. Of several processes the
-    first exports, the others return at once.
+    ``minutes`` is a budget that the stages share, ``changes`` are as in :meth:`Recipe.read` and ``device`` as in
+    :func:`glc_toolkit.training.loop.train`. Of several processes the first exports, the others return at once.
     """
     recipe = Recipe.read(recipe_file, changes)
     if minutes is not None:
@@ -51,7 +52,7 @@ def run(
         for stage in recipe.stages:
             stage.steps, stage.batch, stage.warmup, stage.gan_start = 2, 2 * int(os.environ.get("WORLD_SIZE", 1)), 1, 0
     started = time.monotonic()
-    model = train(recipe, state)
+    model = train(recipe, state, device=device)
     if int(os.environ.get("RANK", 0)) > 0:
         return ""
     folder = export(model, recipe, out / recipe.name)
