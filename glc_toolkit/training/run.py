@@ -123,14 +123,15 @@ def quality_for(model: GLCModel, samples: list[list[Tensor]], target: float) -> 
             rates[step] = 8 * sum(len(compress(model, sample, step / 16)) for sample in samples) / pixels
         return rates[step]
 
-    low, high = 0, 16 * (model.levels - 1)
-    if not rate(low) <= target <= rate(high):
-        end = min((low, high), key=lambda step: abs(math.log(rate(step) / target)))
+    levels = {level: rate(16 * level) for level in range(model.levels)}
+    if not min(levels.values()) <= target <= max(levels.values()):
+        nearest = min(levels, key=lambda level: abs(math.log(levels[level] / target)))
         warnings.warn(
-            f"rate: no level reaches {target:g} bpp; the nearest is level {end / 16:g} with {rate(end):.4f}",
+            f"rate: no level reaches {target:g} bpp; the nearest is level {nearest} with {levels[nearest]:.4f}",
             stacklevel=2,
         )
-        return end / 16
+        return float(nearest)
+    low, high = 0, 16 * (model.levels - 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if rate(middle) <= target else (low, middle)
