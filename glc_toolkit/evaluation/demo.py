@@ -7,20 +7,27 @@ from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
-from glc_toolkit import api, io, registry, zoo
+from glc_toolkit import api, io, mark, registry, zoo
 from glc_toolkit.evaluation.codecs import able
 from glc_toolkit.evaluation.evaluate import METRICS, measure
 
 RIVALS = ("avif-quarter", "avif", "jpeg")
 
 
-def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: int | None = None) -> Iterator[dict]:
+def demo(
+    picture: Path,
+    out: Path,
+    model: str = api.DEFAULT_MODEL,
+    max_pixels: int | None = None,
+    device: str = "cpu",
+    force: bool = False,
+) -> Iterator[dict]:
     """Compress ``picture`` to ``out/NAME.glc`` and back, against those of ``RIVALS`` that run here, at the
     nearest sizes they reach.
 
     Yields a row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
     """
-    glc = zoo.load(model)
+    glc = zoo.load(model, device)
     x = io.to_tensor(picture, max_pixels, glc.downsampling_factor)
     out.mkdir(parents=True, exist_ok=True)
     original = io.to_pillow(x)
@@ -42,7 +49,7 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: i
 
     def to_file() -> bytes:
         data = api.encode(original, model=glc, max_pixels=max_pixels)
-        with io.replacing(target) as partial:
+        with io.replacing(target, force) as partial:
             partial.write_bytes(data)
         return data
 
@@ -55,8 +62,9 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: i
         setting = family.nearest(original, own["bytes"])
         codec = family.at(setting)
         yield row(f"{family.title} q{setting}", lambda: codec.encode(original), codec.decode)  # noqa: B023
-    io.save(panels[1][1], out / f"{picture.stem}-glc.png")
-    io.save(side_by_side(panels), out / f"{picture.stem}-comparison.png")
+    text = mark.sentence(glc.config.get("name", "unnamed"))
+    io.save(panels[1][1], out / f"{picture.stem}-glc.png", mark=text, force=force)
+    io.save(side_by_side(panels), out / f"{picture.stem}-comparison.png", force=force)
 
 
 def side_by_side(panels: list[tuple[str, Image.Image]]) -> Image.Image:

@@ -70,6 +70,7 @@ def embedded(source: str) -> tuple[bytes, Image.Image]:
 def test_points_name_the_nearest_file_of_each_codec(made):
     shown = content(made[0].read_text("utf-8"))["pictures"][0]
     assert [point["label"].split()[-1] for point in shown["points"]] == ["q0", "q1", "q2", "bytes", "bytes"]
+    assert content(made[0].read_text("utf-8"))["usual"] == 1  # the middle level of the tiny model
     for point in shown["points"]:
         for codec, chosen in point["items"].items():
             own = [item for item in shown["items"] if item["codec"] == codec]
