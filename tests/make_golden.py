@@ -1,6 +1,6 @@
 """Writes the golden streams of tests/data: run once for a new format version or a newly released model.
 
-python -m tests.make_golden glc-image-0.03
+python -m tests.make_golden glc-image-0.03@2
 python -m tests.make_golden glc-video-0.01
 """
 
@@ -38,6 +38,11 @@ def references_hash(data: bytes) -> str:
 
 def photo() -> Image.Image:
     return Image.open(DATA.parent.parent / "docs" / "images" / "lake.png").convert("RGB")
+
+
+def model_of(name: str) -> str:
+    """The model that a golden picture's file names."""
+    return name.rsplit("-", 1)[0]
 
 
 def golden_frames() -> list[Image.Image]:

@@ -294,6 +294,8 @@ def read_y(decoder: RangeDecoder, network: Network, config: dict, params: np.nda
 def downsampling(backbone: dict) -> int:
     """Of the built-in backbone, from picture to y."""
     args = backbone.get("args", {})
+    if backbone["name"] == "thumbnail":
+        return 16
     return args.get("patch", 1) * 2 ** (len(args.get("multipliers", range(5))) - 1)
 
 

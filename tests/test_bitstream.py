@@ -82,7 +82,7 @@ def test_a_video_that_shrinks_while_it_is_read(tmp_path):
 
 
 def test_pipes_are_read(tmp_path):
-    for name in ("glc-video-0.01.glv", "glc-image-0.03-64x1.glc"):
+    for name in ("glc-video-0.01.glv", "glc-image-0.03@1-64x1.glc"):
         pipe, data = tmp_path / name, (DATA / name).read_bytes()
         os.mkfifo(pipe)
         threading.Thread(target=pipe.write_bytes, args=(data,)).start()

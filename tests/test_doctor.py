@@ -11,7 +11,7 @@ from PIL import Image
 from glc_toolkit import BitstreamError, api, bitstream, videostream, zoo
 from glc_toolkit.cli import cli
 from glc_toolkit.doctor import diagnose
-from tests.make_golden import DATA
+from tests.make_golden import DATA, model_of
 
 GOLDEN = sorted(DATA.glob("*.glc"))
 
@@ -31,8 +31,8 @@ def changed(data: bytes, at: int, *values: int) -> bytes:
 
 
 @pytest.mark.parametrize("file", GOLDEN, ids=lambda file: file.name)
-def test_sound_files_are_sound(model, file):
-    found, preview = diagnose(file.read_bytes(), model)
+def test_sound_files_are_sound(file):
+    found, preview = diagnose(file.read_bytes(), zoo.load(model_of(file.name)))
     assert found.problems == [] and found.first_bad is None and found.shows == "the picture"
     assert preview.size == (found.header["width"], found.header["height"])
     assert abs(found.header["bytes"] + sum(found.sections.values()) - found.bytes) <= 8
