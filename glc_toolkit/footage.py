@@ -183,7 +183,8 @@ class Footage:
 
     def _decoder(self) -> Any:
         decoder, av = self.track.codec_context, library()
-        if self.track.metadata.get("alpha_mode") == "1" and decoder.name in WITH_ALPHA:
+        two_layers = any(key.lower() == "alpha_mode" and told == "1" for key, told in self.track.metadata.items())
+        if two_layers and decoder.name in WITH_ALPHA:
             try:
                 decoder = av.CodecContext.create(WITH_ALPHA[decoder.name], "r")
                 decoder.extradata = self.track.codec_context.extradata

@@ -35,16 +35,21 @@ def rate_of(times: Sequence[float], end: float, said: Iterable[Fraction | None])
     if not len(times) or end <= 0:
         return next((rate for rate in claims if rate <= 4 * FASTEST), FALLBACK)
     mean = Fraction(len(times) / end).limit_denominator(1001)
-    near = [rate for rate in USUAL if abs(rate / mean - 1) < 2e-3]
     count = np.arange(len(ends))
-    for rate in (*claims, *near, mean):
+    for rate in (*claims, *_near(mean, ends), mean):
         if np.array_equal(slots(ends, rate), count):
             return rate
     for rate in (*claims, *USUAL):
         distinct = len(np.unique(slots(ends, rate)))
         if rate <= max(FASTEST, mean) and len(ends) - distinct <= LOST * len(ends):
-            return rate
+            return rate if rate in claims else _near(rate, ends)[0]
     return max(FASTEST, mean)
+
+
+def _near(rate: Fraction, times: np.ndarray) -> list[Fraction]:
+    """Usual rates about ``rate``, that which ``times`` lie on most exactly first."""
+    rates = [usual for usual in USUAL if abs(usual / rate - 1) < 2e-3]
+    return sorted(rates, key=lambda near: float(np.abs(times * float(near) - slots(times, near)).sum()))
 
 
 def in_order(
