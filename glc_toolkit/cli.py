@@ -819,8 +819,11 @@ def recipe_new(target, model, fresh, sources, overwrite):
     """Write a commented recipe to TARGET, its stages in the right order, for an image model like another."""
     _may_replace(target, overwrite)
     from glc_toolkit import io
-    from glc_toolkit.training.new import recipe
 
+    try:
+        from glc_toolkit.training.new import recipe
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"recipes need {error.name}: pip install 'glc-toolkit[train]'") from None
     text = recipe(target.stem, model, fresh, sources or ("photos",))
     with io.replacing(target, overwrite == FORCE) as partial:
         partial.write_text(text, "utf-8")
