@@ -50,6 +50,11 @@ precision_option = click.option(
 )
 
 
+rivals_option = click.option(
+    "-c", "--codec", "codecs", multiple=True, help="A rival, as in eval; repeat for several. Default: the usual ones."
+)
+
+
 class Misuse(click.ClickException):
     """A mistake in the arguments that click cannot know."""
 
@@ -324,8 +329,8 @@ def doctor(source, model, preview, max_pixels, as_json):
     multiple=True,
     default=("glc-image-0.03",),
     show_default=True,
-    help="NAME[:SETTING,SETTING...], repeat for several: a zoo name, folder or hf://owner/name, compressai:NAME, jpeg, "
-    "webp, avif, avif-half, avif-quarter, jxl, x264, x265.",
+    help="NAME[:SETTING,SETTING...], repeat for several: a zoo name, folder or hf://owner/name, compressai:NAME, "
+    "program:FILE.yaml, jpeg, webp, avif, avif-half, avif-quarter, jxl, x264, x265, or what a plugin brings.",
 )
 @click.option(
     "-q", "--quality", type=float, multiple=True, help="Setting of codecs that name none; repeat for several."
@@ -335,12 +340,14 @@ def doctor(source, model, preview, max_pixels, as_json):
     "--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex lpips-vgg dists."
 )
 @click.option("--effort", type=click.IntRange(0), default=0, help="Of GLC models, as in encode.")
+@click.option("--frames", type=click.IntRange(1), default=96, show_default=True, help="First ones of a clip, measured.")
 @click.option("--protocol", help="Refuse other pictures than those of this protocol, glc-kodak-v1 say.")
 @click.option("-o", "--out", type=ANY, help="Folder of the results; a run that was cut off goes on there.")
 @max_pixels_option
 @as_json
-def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, max_pixels, as_json):
-    """Real bytes and quality of codecs on a folder of pictures."""
+def eval_(folder, codecs, quality, match_bpp, metrics, effort, frames, protocol, out, max_pixels, as_json):
+    """Real bytes and quality of codecs on a folder of pictures, or of clips."""
+    from glc_toolkit import clips
     from glc_toolkit.evaluation import evaluate as e
     from glc_toolkit.evaluation import patches
     from glc_toolkit.evaluation.codecs import named
@@ -359,7 +366,7 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
         if type(error).__module__.startswith("glc_toolkit."):
             raise
         raise Misuse(_one_line(error)) from None
-    pictures = e.find(folder)
+    pictures = e.find(folder, clips.SUFFIXES)
     total = sum(len(targets or settings) for _, settings in chosen) * len(pictures)
     command = "glc " + shlex.join(sys.argv[1:])
     with _bar() as bar:
@@ -376,6 +383,7 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
                 command,
                 lambda: bar.advance(task),
                 max_pixels,
+                frames,
             )
         )
     if as_json:
@@ -385,7 +393,12 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
         for r in results
         for i, setting in enumerate(r["settings"])
     ]
-    _table(f"{len(pictures)} pictures, mean", table, [row for r in results for row in r["images"]])
+    clips_of = sum(path.suffix.lower() in clips.SUFFIXES for path in pictures)
+    _table(
+        f"{len(pictures)} {'clips' if clips_of else 'pictures'}, mean",
+        table,
+        [row for r in results for row in r["images"]],
+    )
 
 
 @cli.command()
@@ -430,7 +443,8 @@ def plot(results, out, metrics, published):
 @as_json
 def bench(model, size, device, precision, repeats, plain, as_json):
     """Seconds, GFLOP and memory of every stage of MODEL: a zoo name, a folder, or untrained
-    glc-image-paper and glc-video-paper. Of a video model, those of a P frame."""
+    glc-image-paper and glc-video-paper. Of a video model, those of a P frame; of another codec of eval, such as
+    avif:20, those of both directions."""
     width, height = _size(size)
     from glc_toolkit.evaluation.bench import report
 
@@ -442,23 +456,26 @@ def bench(model, size, device, precision, repeats, plain, as_json):
     title = f"{model}, {size}, {facts['precision']}, {facts['device']}, {facts['threads']} threads"
     _table(title, facts["stages"], [])
     click.echo(f"{facts['bytes']:,} bytes, {facts['psnr']:.3f} dB to the picture", nl=False)
-    click.echo(f"; plain {facts['plain']['bytes']:,} bytes, {facts['plain']['psnr']:.3f} dB" if plain else "")
+    click.echo(
+        f"; plain {facts['plain']['bytes']:,} bytes, {facts['plain']['psnr']:.3f} dB" if "plain" in facts else ""
+    )
 
 
 @cli.command()
 @click.argument("picture", type=FILE)
 @click.option("-o", "--out", type=ANY, default=Path("demo"), show_default=True)
 @model_option
+@rivals_option
 @max_pixels_option
 @as_json
-def demo(picture, out, model, max_pixels, as_json):
+def demo(picture, out, model, codecs, max_pixels, as_json):
     """One photograph through the codec, AVIF at quarter and full size, and JPEG: a table and a side-by-side picture."""
     _refuse_same(picture, out / f"{picture.stem}.glc")
     from glc_toolkit.evaluation.demo import RIVALS
     from glc_toolkit.evaluation.demo import demo as run
 
     with _bar() as bar:
-        rows = list(bar.track(run(picture, out, model, max_pixels), total=1 + len(RIVALS), description="demo"))
+        rows = list(bar.track(run(picture, out, model, max_pixels, codecs), total=1 + len(codecs or RIVALS)))
     if as_json:
         return _show(rows, True, "")
     _table(picture.name, rows, rows)
@@ -474,8 +491,9 @@ def demo(picture, out, model, max_pixels, as_json):
     "--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex lpips-vgg dists."
 )
 @click.option("--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, for the charts; repeatable.")
+@rivals_option
 @max_pixels_option
-def report(pictures, out, model, quality, metrics, curves, max_pixels):
+def report(pictures, out, model, quality, metrics, curves, codecs, max_pixels):
     """PICTURES, or folders of them, against JPEG, WebP, AVIF and AVIF at a quarter of the size, as one HTML page that
     needs no network."""
     from glc_toolkit import zoo
@@ -490,8 +508,10 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels):
         _refuse_same(path, out)
     command = shlex.join(["glc", *sys.argv[1:]])
     with _bar() as bar:
-        made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command, max_pixels)
-        total = r.steps(found, len(quality) or loaded.levels)
+        made = r.report(
+            found, out, model, quality, metrics or e.METRICS, curves, command, max_pixels, codecs or r.RIVALS
+        )
+        total = r.steps(found, len(quality) or loaded.levels, codecs or r.RIVALS)
         rows = list(bar.track(made, total=total, description="report"))
     click.echo(f"{out}: {len(found)} pictures, {len(rows)} files compared, {out.stat().st_size:,} bytes")
 

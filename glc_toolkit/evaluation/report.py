@@ -22,7 +22,7 @@ from PIL import Image
 import glc_toolkit
 from glc_toolkit import api, io, registry, zoo
 from glc_toolkit.evaluation.bits import bit_map
-from glc_toolkit.evaluation.codecs import Family, able
+from glc_toolkit.evaluation.codecs import Family, able, named
 from glc_toolkit.evaluation.evaluate import METRICS, measure
 
 RIVALS = ("jpeg", "webp", "avif", "avif-quarter")
@@ -46,6 +46,7 @@ def report(
     curves: Sequence[Path] = (),
     command: str = "",
     max_pixels: int | None = None,
+    codecs: Sequence[str] = RIVALS,
 ) -> Iterator[dict]:
     """Write the page ``out``; yields the rows of its table as they are measured, see :func:`steps` for how many.
 
@@ -54,12 +55,13 @@ def report(
         curves: JSON files for the charts, as :func:`read_curves` takes them.
         command: what the page says it was made with.
         max_pixels: of a picture, as :func:`io.to_tensor` takes it.
+        codecs: the rivals, by names that ``glc eval`` takes.
 
     Raises ``ValueError`` for curves that are none, and what reading pictures, loading models and writing raise.
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
     codec = zoo.load(model)
-    against = rivals(pictures)
+    against = rivals(pictures, codecs)
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
     with io.replacing(out) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
         shown = []
@@ -85,13 +87,16 @@ def report(
         page.write(render(data, facts))
 
 
-def steps(pictures: Sequence[Path], levels: int) -> int:
+def steps(pictures: Sequence[Path], levels: int, codecs: Sequence[str] = RIVALS) -> int:
     """How many rows :func:`report` yields of pictures at so many levels, at most."""
-    return len(pictures) * (levels + len(rivals(pictures)) * (levels + len(LARGER)))
+    return len(pictures) * (levels + len(codecs) * (levels + len(LARGER)))
 
 
-def rivals(pictures: Sequence[Path]) -> list[Family]:
-    """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec."""
+def rivals(pictures: Sequence[Path], codecs: Sequence[str] = RIVALS) -> list[Family]:
+    """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec.
+    Others are all there, or an error says what is missing."""
+    if tuple(codecs) != RIVALS:
+        return [named(name)[0] for name in codecs]
 
     def longest(path: Path) -> int:
         try:
@@ -176,12 +181,12 @@ def _picture(
         known: dict[float | str, int] = {}
         for point in points:
             setting = family.nearest(original, point["size"])
-            rival = family.at(setting)
+            rival = family.codec(setting)
             data = rival.encode(original)
             if setting not in known:
                 row, _, image = item(
                     family.title,
-                    f"quality {setting}",
+                    setting if isinstance(setting, str) else f"quality {setting:g}",
                     lambda: rival.encode(original),  # noqa: B023
                     rival.decode,
                 )
