@@ -35,7 +35,7 @@ def components() -> str:
 
     parts = []
     for kind in registry.KINDS:
-        found = {n: f for n, (f, plugin) in sorted(registry.components(kind).items()) if plugin == registry.BUILTIN}
+        found = {n: f for n, (f, plugin) in sorted(registry.components(kind).items()) if plugin in registry.BUILTINS}
         parts += [f"## {kind}", ""]
         for name, factory in found.items():
             parts += [f"### {name}", "", *described(factory), ""]

@@ -60,9 +60,8 @@ def _metrics() -> Iterable[str]:
 
 
 def _codecs() -> Iterable[str]:
-    from glc_toolkit.evaluation import classic
-
-    return (*classic.FAMILIES, "compressai:")
+    known = registry.components("codec").items()
+    return (f"{name}:" if "argument" in registry.parameters(factory) else name for name, (factory, _) in known)
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result, or what went wrong, as JSON.")
@@ -120,6 +119,14 @@ def overwrite_options(command):
 
 
 format_option = click.option("--format", help="Of the picture, such as png; where its name does not say.")
+rivals_option = click.option(
+    "-c",
+    "--codec",
+    "codecs",
+    multiple=True,
+    shell_complete=completed(_models, _codecs),
+    help="A rival, as in eval; repeat for several. Default: the usual ones.",
+)
 
 
 class Misuse(click.ClickException):
@@ -539,8 +546,8 @@ def doctor(source, model, preview, format, mark, max_pixels, device, overwrite, 
     default=("glc-image-0.03",),
     show_default=True,
     shell_complete=completed(_models, _codecs),
-    help="NAME[:SETTING,SETTING...], repeat for several: a zoo name, folder or hf://owner/name, compressai:NAME, jpeg, "
-    "webp, avif, avif-half, avif-quarter, jxl, x264, x265.",
+    help="NAME[:SETTING,SETTING...], repeat for several: a zoo name, folder or hf://owner/name, compressai:NAME, "
+    "program:FILE.yaml, jpeg, webp, avif, avif-half, avif-quarter, jxl, x264, x265, or what a plugin brings.",
 )
 @click.option(
     "-q", "--quality", type=float, multiple=True, help="Setting of codecs that name none; repeat for several."
@@ -548,13 +555,15 @@ def doctor(source, model, preview, format, mark, max_pixels, device, overwrite, 
 @click.option("--match-bpp", help="Instead of settings: sizes to come nearest to, with commas between.")
 @metric_option
 @click.option("--effort", type=click.IntRange(0), default=0, help="Of GLC models, as in encode.")
+@click.option("--frames", type=click.IntRange(1), default=96, show_default=True, help="First ones of a clip, measured.")
 @click.option("--protocol", help="Refuse other pictures than those of this protocol, glc-kodak-v1 say.")
 @click.option("-o", "--out", type=ANY, help="Folder of the results; a run that was cut off goes on there.")
 @max_pixels_option
 @device_option
 @as_json
-def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, max_pixels, device, as_json):
-    """Real bytes and quality of codecs on a folder of pictures."""
+def eval_(folder, codecs, quality, match_bpp, metrics, effort, frames, protocol, out, max_pixels, device, as_json):
+    """Real bytes and quality of codecs on a folder of pictures, or of clips."""
+    from glc_toolkit import clips
     from glc_toolkit.evaluation import evaluate as e
     from glc_toolkit.evaluation import patches
     from glc_toolkit.evaluation.codecs import named
@@ -573,7 +582,7 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
         if type(error).__module__.startswith("glc_toolkit."):
             raise
         raise Misuse(_one_line(error)) from None
-    pictures = e.find(folder)
+    pictures = e.find(folder, clips.SUFFIXES)
     total = sum(len(targets or settings) for _, settings in chosen) * len(pictures)
     command = "glc " + shlex.join(sys.argv[1:])
     with _bar() as bar:
@@ -590,6 +599,7 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
                 command,
                 lambda: bar.advance(task),
                 max_pixels,
+                frames,
             )
         )
     if as_json:
@@ -599,7 +609,8 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
         for r in results
         for i, setting in enumerate(r["settings"])
     ]
-    _table(f"{len(pictures)} pictures, mean", table, [row for r in results for row in r["images"]])
+    what = "clips" if any(path.suffix.lower() in clips.SUFFIXES for path in pictures) else "pictures"
+    _table(f"{len(pictures)} {what}, mean", table, [row for r in results for row in r["images"]])
 
 
 @cli.command()
@@ -679,7 +690,8 @@ def plot(results, out, metrics, overwrite, published):
 @as_json
 def bench(model, size, device, precision, repeats, plain, as_json):
     """Seconds, GFLOP and memory of every stage of MODEL: a zoo name, a folder, or untrained
-    glc-image-paper and glc-video-paper. Of a video model, those of a P frame."""
+    glc-image-paper and glc-video-paper. Of a video model, those of a P frame; of another codec of eval, such as
+    avif:20, those of both directions."""
     width, height = _size(size)
     from glc_toolkit.evaluation.bench import report
 
@@ -691,18 +703,21 @@ def bench(model, size, device, precision, repeats, plain, as_json):
     title = f"{model}, {size}, {facts['precision']}, {facts['device']}, {facts['threads']} threads"
     _table(title, facts["stages"], [])
     click.echo(f"{facts['bytes']:,} bytes, {facts['psnr']:.3f} dB to the picture", nl=False)
-    click.echo(f"; plain {facts['plain']['bytes']:,} bytes, {facts['plain']['psnr']:.3f} dB" if plain else "")
+    click.echo(
+        f"; plain {facts['plain']['bytes']:,} bytes, {facts['plain']['psnr']:.3f} dB" if "plain" in facts else ""
+    )
 
 
 @cli.command()
 @click.argument("picture", type=FILE)
 @click.option("-o", "--out", type=ANY, default=Path("demo"), show_default=True)
 @model_option
+@rivals_option
 @max_pixels_option
 @device_option
 @overwrite_options
 @as_json
-def demo(picture, out, model, max_pixels, device, overwrite, as_json):
+def demo(picture, out, model, codecs, max_pixels, device, overwrite, as_json):
     """One photograph through the codec, AVIF at quarter and full size, and JPEG: a table and a side-by-side picture."""
     made = [out / f"{picture.stem}{end}" for end in (".glc", "-glc.png", "-comparison.png")]
     for target in made:
@@ -711,8 +726,8 @@ def demo(picture, out, model, max_pixels, device, overwrite, as_json):
     from glc_toolkit.evaluation.demo import demo as run
 
     with _bar() as bar:
-        rows = run(picture, out, model, max_pixels, device, overwrite == FORCE)
-        rows = list(bar.track(rows, total=1 + len(RIVALS), description="demo"))
+        rows = run(picture, out, model, max_pixels, codecs, device, overwrite == FORCE)
+        rows = list(bar.track(rows, total=1 + len(codecs or RIVALS), description="demo"))
     if as_json:
         return _show(rows, True, "")
     _table(picture.name, rows, rows)
@@ -726,10 +741,11 @@ def demo(picture, out, model, max_pixels, device, overwrite, as_json):
 @click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat for several. Default: every whole one.")
 @metric_option
 @click.option("--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, for the charts; repeatable.")
+@rivals_option
 @max_pixels_option
 @device_option
 @overwrite_options
-def report(pictures, out, model, quality, metrics, curves, max_pixels, device, overwrite):
+def report(pictures, out, model, quality, metrics, curves, codecs, max_pixels, device, overwrite):
     """PICTURES, or folders of them, against JPEG, WebP, AVIF and AVIF at a quarter of the size, as one HTML page that
     needs no network."""
     from glc_toolkit import zoo
@@ -745,9 +761,20 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels, device, o
     _may_replace(out, overwrite)
     command = shlex.join(["glc", *sys.argv[1:]])
     with _bar() as bar:
-        force = overwrite == FORCE
-        made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command, max_pixels, device, force)
-        total = r.steps(found, len(quality) or len(r.levels_of(loaded)))
+        made = r.report(
+            found,
+            out,
+            model,
+            quality,
+            metrics or e.METRICS,
+            curves,
+            command,
+            max_pixels,
+            codecs or r.RIVALS,
+            device,
+            overwrite == FORCE,
+        )
+        total = r.steps(found, len(quality) or len(r.levels_of(loaded)), codecs or r.RIVALS)
         rows = list(bar.track(made, total=total, description="report"))
     click.echo(f"{out}: {len(found)} pictures, {len(rows)} files compared, {out.stat().st_size:,} bytes")
 

@@ -222,4 +222,4 @@ def plugins_of(config: dict) -> list[str]:
                 visit(inner)
 
     visit(config)
-    return sorted(found - {registry.BUILTIN})
+    return sorted(found - set(registry.BUILTINS))

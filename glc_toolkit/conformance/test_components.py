@@ -1,17 +1,25 @@
 """Conformance checks, parametrised over every registered component."""
 
+import hashlib
+import json
 import os
+import subprocess
+import sys
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from compressai.entropy_models import EntropyModel
 from compressai.latent_codecs import LatentCodec
+from PIL import Image
 
 from glc_toolkit import registry, types
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.components.fixed_point import to_fixed_point
 from glc_toolkit.conformance import tiny
 from glc_toolkit.conformance.exact import ExactOnly
+from glc_toolkit.evaluation.codecs import Family
 from glc_toolkit.models import GLCImage, GLCVideo
 
 
@@ -267,6 +275,69 @@ def test_metric(name):
         f"with higher_is_better = {metric.higher_is_better} the value of equal pictures, {same.tolist()}, "
         f"has to be {above} that of noisy ones, {noisy.tolist()}"
     )
+
+
+ELSEWHERE = """
+import hashlib, json, sys
+import numpy as np
+from glc_toolkit import registry
+for line in sys.stdin:
+    name, setting, of, data = json.loads(line)
+    family = registry.build("codec", {"name": name})
+    codec = family.codec(setting) if of == "pictures" else family.clip_codec(setting)
+    decoded = codec.decode(bytes.fromhex(data))
+    frames = [decoded] if of == "pictures" else decoded
+    print(hashlib.sha256(b"".join(np.ascontiguousarray(frame).tobytes() for frame in frames)).hexdigest(), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Decodes in another process, which has nothing but the bytes; gives the sha256 of the pixels."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", ELSEWHERE], **pipes) as other:
+
+        def decode(name: str, setting, of: str, data: bytes) -> str:
+            other.stdin.write(json.dumps([name, setting, of, data.hex()]) + "\n")
+            return other.stdout.readline().strip()
+
+        yield decode
+        other.stdin.close()
+
+
+@every("codec")
+@pytest.mark.parametrize("size", [(96, 64), (95, 63)])
+def test_codec(name, size, elsewhere):
+    if "argument" in registry.parameters(registry.components("codec")[name][0]):
+        pytest.skip("what it is depends on its argument")
+    family = registry.build("codec", {"name": name})
+    assert isinstance(family, Family) and (family.at or family.clips)
+    coarse, fine = family.settings[0], family.settings[len(family.settings) * 3 // 4]
+    assert family.version and coarse in family.settings and set(family.default) <= set(family.settings)
+    width, height = size
+    ramp = np.stack(np.broadcast_arrays(np.arange(width), np.arange(height)[:, None], 40), 2) * 1.6 + 20
+    texture = np.random.default_rng(0).normal(0, 12, (height // 4 + 1, width // 4 + 1)).repeat(4, 0).repeat(4, 1)
+    frames = [(ramp + np.roll(texture, k, 1)[:height, :width, None]).clip(0, 255).astype(np.uint8) for k in range(3)]
+    for of in ("pictures", "clips"):
+        if not (family.at if of == "pictures" else family.clips):
+            continue
+        sizes, errors = [], []
+        for setting in (coarse, fine):
+            if of == "pictures":
+                data = family.codec(setting).encode(Image.fromarray(frames[0]))
+                picture = family.codec(setting).decode(data)
+                assert picture.mode == "RGB"
+                decoded = [np.asarray(picture)]
+            else:
+                data = family.clip_codec(setting).encode(frames, Fraction(30000, 1001))
+                decoded = family.clip_codec(setting).decode(data)
+            assert isinstance(data, bytes)
+            assert [f.shape for f in decoded] == [(height, width, 3)] * (1 if of == "pictures" else len(frames))
+            pixels = b"".join(np.ascontiguousarray(frame).tobytes() for frame in decoded)
+            assert elsewhere(name, setting, of, data) == hashlib.sha256(pixels).hexdigest()
+            sizes.append(len(data))
+            errors.append(np.square(np.subtract(decoded, frames[: len(decoded)], dtype=float)).mean())
+        assert sizes[0] < sizes[1] and errors[0] > errors[1]
 
 
 @every("backbone", "transform", "temporal", "hyper", "context", "quantizer")

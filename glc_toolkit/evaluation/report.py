@@ -23,7 +23,7 @@ from PIL import Image
 import glc_toolkit
 from glc_toolkit import api, io, registry, zoo
 from glc_toolkit.evaluation.bits import bit_map
-from glc_toolkit.evaluation.codecs import Family, able
+from glc_toolkit.evaluation.codecs import Family, able, named
 from glc_toolkit.evaluation.evaluate import METRICS, measure
 from glc_toolkit.models import GLCModel
 
@@ -48,6 +48,7 @@ def report(
     curves: Sequence[Path] = (),
     command: str = "",
     max_pixels: int | None = None,
+    codecs: Sequence[str] = RIVALS,
     device: str = "cpu",
     force: bool = False,
 ) -> Iterator[dict]:
@@ -58,6 +59,7 @@ def report(
         curves: JSON files for the charts, as :func:`read_curves` takes them.
         command: what the page says it was made with.
         max_pixels: of a picture, as :func:`io.to_tensor` takes it.
+        codecs: the rivals, by names that ``glc eval`` takes.
         device: where the model runs.
         force: replace ``out`` even if it is read-only.
 
@@ -65,7 +67,7 @@ def report(
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
     codec = zoo.load(model, device)
-    against = rivals(pictures)
+    against = rivals(pictures, codecs)
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
     levels = qualities or levels_of(codec)
     with io.replacing(out, force) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
@@ -97,13 +99,16 @@ def levels_of(codec: GLCModel) -> list[float]:
     return sorted({*map(float, range(codec.levels)), codec.default_quality})
 
 
-def steps(pictures: Sequence[Path], levels: int) -> int:
+def steps(pictures: Sequence[Path], levels: int, codecs: Sequence[str] = RIVALS) -> int:
     """How many rows :func:`report` yields of pictures at so many levels, at most."""
-    return len(pictures) * (levels + len(rivals(pictures)) * (levels + len(LARGER)))
+    return len(pictures) * (levels + len(codecs) * (levels + len(LARGER)))
 
 
-def rivals(pictures: Sequence[Path]) -> list[Family]:
-    """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec."""
+def rivals(pictures: Sequence[Path], codecs: Sequence[str] = RIVALS) -> list[Family]:
+    """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec.
+    Others are all there, or an error says what is missing."""
+    if tuple(codecs) != RIVALS:
+        return [named(name)[0] for name in codecs]
 
     def longest(path: Path) -> int:
         try:
@@ -188,12 +193,12 @@ def _picture(
         known: dict[float | str, int] = {}
         for point in points:
             setting = family.nearest(original, point["size"])
-            rival = family.at(setting)
+            rival = family.codec(setting)
             data = rival.encode(original)
             if setting not in known:
                 row, _, image = item(
                     family.title,
-                    f"quality {setting}",
+                    setting if isinstance(setting, str) else f"quality {setting:g}",
                     lambda: rival.encode(original),  # noqa: B023
                     rival.decode,
                 )
