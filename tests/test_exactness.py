@@ -271,6 +271,7 @@ LESS = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # six processes, one after another
 @pytest.mark.parametrize("capability", [None, "default"])
 def test_processes_that_are_held_to_less_read_and_write_the_same(capability, tmp_path):
     """Pictures and videos: they read the golden ones, and we read what they write."""

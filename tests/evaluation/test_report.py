@@ -106,6 +106,8 @@ def test_means(made):
         ("[3]", "not in the layout"),
         ('{"results": {"bpp": [0]}}', "list of positive numbers"),
         ('{"results": {"bpp": [NaN]}}', "list of positive numbers"),
+        ('{"results": {"bpp": [1%s]}}' % ("0" * 400), "list of positive numbers"),
+        ('{"results": {"bpp": [1], "psnr": [1%s]}}' % ("0" * 400), "psnr has to be a list of 1 numbers"),
         ('{"results": {"bpp": [1, 2], "psnr-rgb": [1]}}', "psnr-rgb has to be a list of 2 numbers"),
         ('{"results": {"bpp": [1], "beauty": [1]}}', "has none of psnr"),
     ],
