@@ -12,6 +12,7 @@ USUAL = [Fraction(n) for n in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)]
 USUAL += [Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(48)]
 USUAL += [Fraction(50), Fraction(60000, 1001), Fraction(60)]
 FASTEST = USUAL[-1]  # of a rate that varies: what screens show
+SLOWEST = Fraction(1, 1001)
 LOST = 0.02  # share of pictures whose turn may be too short for the rate
 WAITING = 16  # pictures that one which comes too late can overtake
 AGO = 1.0  # seconds
@@ -30,11 +31,11 @@ def rate_of(times: Sequence[float], end: float, said: Iterable[Fraction | None])
     the rate varies, the first that is fast enough for almost all of them.
     """
     ends = np.append(times, end)
-    claims = [Fraction(rate).limit_denominator(1001) for rate in said if rate]
+    claims = [Fraction(rate).limit_denominator(1001) for rate in said if rate and rate >= SLOWEST]
     claims = [next((usual for usual in USUAL if abs(usual / rate - 1) < 1e-4), rate) for rate in claims]
     if not len(times) or end <= 0:
         return next((rate for rate in claims if rate <= 4 * FASTEST), FALLBACK)
-    mean = Fraction(len(times) / end).limit_denominator(1001)
+    mean = max(Fraction(len(times) / end).limit_denominator(1001), SLOWEST)
     count = np.arange(len(ends))
     for rate in (*claims, *_near(mean, ends), mean):
         if np.array_equal(slots(ends, rate), count):

@@ -265,7 +265,7 @@ def test_what_is_no_picture_never_gets_to_a_network(tiny_folder, tiny_video_fold
 
 @pytest.mark.parametrize("form", [torch.tensor, list])
 def test_each_picture_may_have_a_quality_of_its_own(tiny_model, form):
-    x, levels = torch.rand(3, 3, 64, 64), [0.0, 1.5, 3.0]
+    x, levels = torch.rand(3, 3, 64, 64), [0.0, 0.7, 2.0]
     together = tiny_model.compress(x, form(levels))["strings"][0]
     assert together == [
         tiny_model.compress(image[None], q)["strings"][0][0] for image, q in zip(x, levels, strict=True)
