@@ -14,7 +14,7 @@ from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -789,7 +789,7 @@ def _stream(source: Path) -> tuple["Bytes", str]:
     return bitstream.read_pipe(sys.stdin.buffer, STDIN), STDIN
 
 
-def _opened_pipe():
+def _opened_pipe() -> tuple[bool, Any]:
     """Whether the standard input is a video, and that or its picture, to be read."""
     from PIL import Image
 

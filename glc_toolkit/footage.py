@@ -119,6 +119,8 @@ def _claimed(container: "InputContainer", track: "VideoStream") -> float:
             return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
         except ValueError:
             return 0
+    if container.format.name == "avi" and track.frames and track.average_rate:
+        return float(track.frames / track.average_rate)
     if container.duration and len(container.streams) == 1 and not container.format.flags & MAY_JUMP:
         return container.duration / 1e6
     return 0

@@ -1,6 +1,7 @@
 """When pictures of a video are shown -> a constant rate, at which each is repeated until the next is due."""
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import TypeVar
@@ -64,25 +65,28 @@ def in_order(
     """
     waiting: list[tuple[float, int, T]] = []
     last = shift = gap = 0.0
+    shown = math.inf
+
+    def first() -> tuple[float, T]:
+        nonlocal shown, gap
+        time, _, picture = heapq.heappop(waiting)
+        gap = time - shown if 0 < time - shown < AGO else gap
+        shown = time
+        return time, picture
+
     for number, (time, picture) in enumerate(pictures):
         time += shift
         if number and not -(AGO if mixed() else back) <= time - last <= jump:
             while waiting:
-                yield _first(waiting)
+                yield first()
             shift += last + gap - time
             time = last + gap
-        gap = time - last if number and 0 < time - last < AGO else gap
         last = max(last, time) if number else time
         heapq.heappush(waiting, (time, number, picture))
         while len(waiting) > (WAITING if mixed() else 0):
-            yield _first(waiting)
+            yield first()
     while waiting:
-        yield _first(waiting)
-
-
-def _first(waiting: list[tuple[float, int, T]]) -> tuple[float, T]:
-    time, _, picture = heapq.heappop(waiting)
-    return time, picture
+        yield first()
 
 
 def steady(pictures: Iterable[tuple[float, T]], rate: Fraction, end: float = 0) -> Iterator[T]:

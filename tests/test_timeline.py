@@ -67,6 +67,12 @@ def test_a_splice_goes_on_where_it_was():
         np.testing.assert_allclose([time for time, _ in found], np.arange(10) / 10, atol=1e-9)
 
 
+def test_splices_of_packets_that_are_not_in_order():
+    order = [0, 3, 1, 2, 6, 4, 5]
+    times = [time for time, _ in calm([(1000 * again + n) / 25 for again in (0, 5, 2) for n in order], mixed=True)]
+    np.testing.assert_allclose(times, np.arange(21) / 25, atol=1e-9)
+
+
 def test_a_gap_is_no_splice():
     assert calm([0, 0.1, 5.0]) == [(0, 0), (0.1, 1), (5.0, 2)]
 
