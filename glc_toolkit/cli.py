@@ -18,7 +18,7 @@ from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -1180,7 +1180,7 @@ def _stream(source: Path) -> tuple[bytes, str]:
     return bitstream.read_pipe(sys.stdin.buffer, STDIN), STDIN
 
 
-def _opened_pipe():
+def _opened_pipe() -> tuple[bool, Any]:
     """Whether the standard input is a video, and that or its picture, to be read."""
     from PIL import Image
 

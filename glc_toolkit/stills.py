@@ -6,7 +6,7 @@ points of colours in PNG and AVIF, profiles in JPEG 2000. Those are read from th
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -181,7 +181,8 @@ def _untold(image: Image.Image) -> Untold:
     if image.format in READERS:
         with _file_of(image) as file:
             if file:
-                return READERS[image.format](file, image)
+                with suppress(IndexError):  # a file that is damaged where Pillow does not look
+                    return READERS[image.format](file, image)
     return Untold(16 if image.mode.startswith("I") else 8)
 
 

@@ -23,6 +23,7 @@ from glc_toolkit.bitstream import ImageStream
 from glc_toolkit.cli import NO, _bar, _may_replace, cli, main
 from tests.conftest import ROOT
 from tests.test_clips import frames
+from tests.test_footage import damaged
 
 GLC = Path(sys.executable).with_name("glc")
 
@@ -509,3 +510,92 @@ def test_mistakes_with_videos(clip, tmp_path, tiny_video_folder, arguments, says
     code = 1 if "-m" in arguments else 2
     assert says in glc("encode", clip, tmp_path / "out.glv", *model, *arguments, code=code)
     assert not (tmp_path / "out.glv").exists()
+
+
+# -- pipes and files ----------------------------------------------------------------------------------------------
+
+
+def piped(data: bytes, *arguments, code=0) -> bytes:
+    """Run a command with a standard input; its standard output."""
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], input=data)
+    assert result.exit_code == code, result.output
+    return result.stdout_bytes
+
+
+def test_the_standard_input_and_output(picture, tmp_path, model):
+    stream = piped(picture.read_bytes(), "encode", "-", "-")
+    glc("encode", picture, tmp_path / "file.glc")
+    assert stream == (tmp_path / "file.glc").read_bytes()
+    image = piped(stream, "decode", "-", "-", "--format", "png")
+    glc("decode", tmp_path / "file.glc", tmp_path / "out", "--format", "png")
+    assert image == (tmp_path / "out").read_bytes() and image.startswith(b"\x89PNG")
+    assert json.loads(piped(stream, "info", "-", "--json"))["width"] == 56
+    assert b"the standard input: " in piped(stream, "doctor", "-")
+    preview = piped(stream, "doctor", "-", "--preview", "-", "--format", "webp")
+    assert preview.startswith(b"RIFF")
+    piped(stream, "decode", "-", "-", code=2)
+    piped(b"", "encode", "-", "-", code=1)
+
+
+def test_a_video_on_the_standard_input(clip, tiny_video_folder, tmp_path):
+    glc("encode", clip, tmp_path / "clip.glv", "-m", tiny_video_folder)
+    stream = piped(clip.read_bytes(), "encode", "-", "-", "-m", tiny_video_folder)
+    assert stream == (tmp_path / "clip.glv").read_bytes()
+    assert json.loads(piped(stream, "info", "-", "-m", tiny_video_folder, "--json"))["frames"] == 7
+    piped(stream, "decode", "-", "-", "-m", tiny_video_folder, "--format", "png", code=2)
+
+
+def test_whoever_reads_no_further_is_told_nothing_more_and_a_warning_is_one_line(picture, tmp_path, model):
+    Image.open(picture).save(tmp_path / "broken.png", icc_profile=b"no profile")
+    glc("encode", picture, tmp_path / "file.glc")
+    command = f"{GLC} info {tmp_path}/file.glc | true; {GLC} encode {tmp_path}/broken.png - | true"
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True).stderr
+    assert said == f"Warning: {tmp_path}/broken.png: its colour profile cannot be read; without it\n"
+
+
+def test_the_mode_of_a_file_is_kept_and_a_read_only_one_takes_force(picture, tmp_path, model):
+    file, out = tmp_path / "file.glc", tmp_path / "out.png"
+    glc("encode", picture, file)
+    file.chmod(0o640)
+    glc("encode", picture, file)
+    assert file.stat().st_mode & 0o777 == 0o640
+    out.write_bytes(b"old")
+    for target, command in ((file, ("encode", picture)), (out, ("decode", file))):
+        target.chmod(0o440)
+        before = target.read_bytes()
+        assert "it is read-only; make it writable, or give --force" in glc(*command, target, code=1)
+        assert target.read_bytes() == before
+        glc(*command, target, "--force")
+        assert target.stat().st_mode & 0o777 == 0o440
+    assert out.read_bytes() != b"old"
+
+
+def test_a_name_may_be_as_long_as_the_system_lets_it(picture, tmp_path, model):
+    for name in ("a." + "b" * 250, "c" * 251 + ".glc"):
+        glc("encode", picture, tmp_path / name)
+        assert (tmp_path / name).exists()
+
+
+def test_icons_are_refused(picture, tmp_path, model):
+    glc("encode", picture, tmp_path / "file.glc")
+    for name in ("a.ico", "a.icns", "a.ICO"):
+        assert "is for icons" in glc("decode", tmp_path / "file.glc", tmp_path / name, code=1)
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_a_stream_is_chosen_and_damage_costs_a_frame(clip, tmp_path, tiny_video_folder):
+    out, model = tmp_path / "out.glv", ("-m", tiny_video_folder)
+    assert "has no pictures in its stream 3" in glc("encode", clip, out, *model, "--stream", 3, code=1)
+    glc("encode", clip, out, *model, "--stream", 0)
+    damaged(clip, 3)
+    said = glc("encode", clip, out, *model)
+    assert "could not be read; in the place of each the one before is repeated" in said
+    assert json.loads(glc("info", out, *model, "--json"))["frames"] == 7
+    before = out.read_bytes()
+    assert "cannot be decoded behind" in glc("encode", clip, out, *model, "--strict", code=1)
+    assert out.read_bytes() == before
+
+
+def test_options_of_videos_are_not_for_pictures(picture, tmp_path):
+    for option in (("--stream", 0), ("--strict",)):
+        assert "are for videos" in glc("encode", picture, tmp_path / "x.glc", *option, code=2)

@@ -395,3 +395,13 @@ def test_a_change_of_size_is_scaled_to_the_first(tmp_path):
 def test_a_file_that_is_open_already(tmp_path):
     file = write(tmp_path / "a.mkv", numbered(3))
     assert numbers(read(bytes_io.BytesIO(file.read_bytes()))[1]) == [0, 1, 2]
+
+
+def test_titles_in_any_encoding_and_a_codec_that_nobody_knows(tmp_path):
+    file = write(tmp_path / "a.avi", numbered(3), "mpeg4", "yuv420p")
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"Lavf", b"\xfcber"))  # in the name of the writer
+    assert b"\xfcber" in file.read_bytes() and len(read(file)[1]) == 3
+    file.write_bytes(data.replace(b"FMP4", b"????"))
+    with pytest.raises(PictureError, match=r"a.avi has pictures of a codec that FFmpeg does not know"):
+        read(file)

@@ -44,6 +44,7 @@ def test_a_rate_that_varies_is_as_fast_as_almost_all_of_it_needs():
 def test_of_one_picture_or_none():
     assert timeline.rate_of([0.0], 10.0, (Fraction(90000),)) == Fraction(1, 10)
     assert timeline.rate_of([], 0, (Fraction(90000), None)) == timeline.FALLBACK
+    assert timeline.rate_of([0.0], 1e5, (Fraction(1, 10**6),)) > 0
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.sampled_from([25, 30]))
@@ -64,6 +65,12 @@ def test_a_splice_goes_on_where_it_was():
         found = calm([*first, *(again + n / 10 for n in range(5))])
         assert [n for _, n in found] == list(range(10))
         np.testing.assert_allclose([time for time, _ in found], np.arange(10) / 10, atol=1e-9)
+
+
+def test_splices_of_packets_that_are_not_in_order():
+    order = [0, 3, 1, 2, 6, 4, 5]
+    times = [time for time, _ in calm([(1000 * again + n) / 25 for again in (0, 5, 2) for n in order], mixed=True)]
+    np.testing.assert_allclose(times, np.arange(21) / 25, atol=1e-9)
 
 
 def test_a_gap_is_no_splice():
