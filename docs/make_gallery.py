@@ -20,7 +20,7 @@ from glc_toolkit.evaluation.evaluate import METRICS, measure
 DOCS = Path(__file__).parent
 PHOTOGRAPHS = DOCS / "images" / "gallery"
 RIVALS = ("avif", "avif-half", "webp", "jpeg")
-NAMES = {"avif": "AVIF", "avif-half": "AVIF at half the size", "webp": "WebP", "jpeg": "JPEG"}
+NAMES = {"avif": "AVIF", "avif-half": "AVIF at half the width", "webp": "WebP", "jpeg": "JPEG"}
 HEAD = """# Gallery
 
 Photographs, and what `{model}` makes of them at a low, its usual and a high quality, beside AVIF, WebP and JPEG at the

@@ -383,7 +383,7 @@ def test_the_command(source, tiny_folder, tmp_path):
 @pytest.mark.parametrize(
     "arguments, code, message",
     [
-        (["--decode", "-q", "1"], 2, "--quality is for encoding"),
+        (["--decode", "-q", "1"], 2, "are for encoding, not for --decode"),
         (["--metric", "psnr"], 2, "--metric goes with --eval"),
         (["--eval", "--metric", "beauty"], 2, "no metric beauty"),
         (["-q", "99"], 2, "quality has to be between"),
