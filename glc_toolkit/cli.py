@@ -1,5 +1,8 @@
 """The ``glc`` command. Everything heavy is imported inside the commands, so that help answers at once."""
 
+from __future__ import annotations
+
+import itertools
 import json
 import math
 import os
@@ -8,12 +11,14 @@ import shlex
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from glc_toolkit import __version__, registry
 from glc_toolkit.facts import plain
@@ -21,15 +26,72 @@ from glc_toolkit.facts import plain
 if TYPE_CHECKING:
     from PIL import Image
 
-    from glc_toolkit.models import GLCImage
+    from glc_toolkit.models import GLCImage, GLCModel
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 PIPE = "-"  # the standard output
 INTERRUPTED = 130  # exit code: what there is so far was kept
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+UNITS = {"bytes": "", "bpp": "bits/pixel", "encoding_time": "s", "decoding_time": "s", "memory": "MB"}
+UNITS |= {"encode_seconds": "s", "decode_seconds": "s", "seconds": "s", "psnr": "dB", "psnr-rgb": "dB"}
+
+
+def completed(*sources: Callable[[], Iterable[str]]):
+    """What a shell offers for an option: the names that ``sources`` give, and files where there are none."""
+
+    def complete(ctx, param, incomplete: str):
+        start, comma, typed = incomplete.rpartition(",")
+        names = sorted({name for source in sources for name in source() if name.startswith(typed)})
+        return [CompletionItem(start + comma + n) for n in names] or [CompletionItem(incomplete, type="file")]
+
+    return complete
+
+
+def _models() -> Iterable[str]:
+    return (name for name, _ in registry.model_folders())
+
+
+def _metrics() -> Iterable[str]:
+    return registry.names("metric")
+
+
+def _codecs() -> Iterable[str]:
+    from glc_toolkit.evaluation import classic
+
+    return (*classic.FAMILIES, "compressai:")
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result, or what went wrong, as JSON.")
 model_option = click.option(
-    "-m", "--model", default="glc-image-0.03", show_default=True, help="Zoo name, folder or hf://owner/name[@revision]."
+    "-m",
+    "--model",
+    default="glc-image-0.03",
+    show_default=True,
+    shell_complete=completed(_models),
+    help="Zoo name, folder or hf://owner/name[@revision].",
+)
+reader_option = click.option(
+    "-m",
+    "--model",
+    shell_complete=completed(_models),
+    help="The model that wrote it, or its folder; else by the zoo.",
+)
+metric_option = click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    shell_complete=completed(_metrics),
+    help="Repeat for several. Default: psnr ms-ssim lpips-alex dists.",
+)
+overwrite_option = click.option(
+    "-y/-n",
+    "--overwrite/--no-overwrite",
+    "overwrite",
+    default=None,
+    help="Whether to replace an output that exists. Default: ask on a terminal, refuse elsewhere.",
+)
+mark_option = click.option(
+    "--mark/--no-mark", default=True, help="Whether pictures and videos say in their metadata what decoded them."
 )
 max_pixels_option = click.option(
     "--max-pixels",
@@ -53,9 +115,23 @@ class Misuse(click.ClickException):
 
 
 class Commands(click.Group):
-    """Turns the errors a user can cause into one line and exit code 1."""
+    """Turns the errors a user can cause into one line and exit code 1; with ``--json`` into an object on the standard
+    output, with the same code."""
+
+    def parse_args(self, ctx, args):
+        ctx.meta["json"] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx):
+        try:
+            return self.one_line(ctx)
+        except click.ClickException as error:
+            if not ctx.meta["json"]:
+                raise
+            click.echo(json.dumps({"error": error.format_message(), "exit_code": error.exit_code}, indent=2))
+            ctx.exit(error.exit_code)
+
+    def one_line(self, ctx):
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -85,11 +161,42 @@ def _device(ctx, param, value: str) -> str:
     if value != "cpu":
         import torch
 
+        if value == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
         try:
             torch.empty(0, device=value)
         except (RuntimeError, AssertionError) as error:
             raise click.BadParameter(f"{value!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return value
+
+
+quality_option = click.option(
+    "-q", "--quality", type=float, help="Level, 0 the smallest file; fractions lie in between."
+)
+target_bpp_option = click.option(
+    "--target-bpp",
+    type=click.FloatRange(0, min_open=True),
+    callback=_finite,
+    help="The best quality within so many bits a pixel (pictures).",
+)
+max_bytes_option = click.option(
+    "--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes (pictures)."
+)
+effort_option = click.option(
+    "--effort",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Steps of descent for a better picture in as many bytes: 10 to 30, a few seconds each a megapixel. "
+    "In a video, those of an intra frame; each P frame has one for every 32 begun.",
+)
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    callback=_device,
+    help="Where networks run: cpu, cuda, cuda:1, ..., or auto, which is cuda where there is one.",
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,29 +211,20 @@ def cli():
 @click.option(
     "-m",
     "--model",
+    shell_complete=completed(_models),
     help="Zoo name, folder or hf://owner/name. Default: glc-image-0.03, and glc-video-0.01 for a video.",
 )
-@click.option("-q", "--quality", type=float, help="Level, 0 the smallest file; fractions lie in between.")
-@click.option(
-    "--target-bpp",
-    type=click.FloatRange(0, min_open=True),
-    callback=_finite,
-    help="The best quality within so many bits a pixel (pictures).",
-)
-@click.option("--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes (pictures).")
-@click.option(
-    "--effort",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Steps of descent for a better picture in as many bytes: 10 to 30, a few seconds each a megapixel. "
-    "In a video, those of an intra frame; each P frame has one for every 32 begun.",
-)
+@quality_option
+@target_bpp_option
+@max_bytes_option
+@effort_option
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")
 @click.option("--intra-period", type=click.IntRange(1), help="Frames from one intra frame of a video to the next.")
 @max_pixels_option
 @precision_option
+@device_option
+@overwrite_option
 @as_json
 def encode(
     source,
@@ -141,12 +239,13 @@ def encode(
     intra_period,
     max_pixels,
     precision,
+    device,
+    overwrite,
     as_json,
 ):
     """Compress the picture or video SOURCE to the GLC file TARGET, or - for the standard output."""
-    if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
-        raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
-    _check_target(source, target)
+    _check_budget(quality, target_bpp, max_bytes)
+    _check_target(source, target, overwrite)
     from glc_toolkit import api, clips, zoo
 
     video = source.suffix.lower() in clips.SUFFIXES
@@ -154,7 +253,7 @@ def encode(
         raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
     if not video and (start or frames or intra_period):
         raise Misuse("--start, --frames and --intra-period are for videos")
-    loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL), precision=precision)
+    loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL), device, precision)
     _check_quality(loaded, quality)
     if video:
         facts = _encode_video(source, target, loaded, quality, effort, start, frames, intra_period, max_pixels)
@@ -220,58 +319,133 @@ def _encode_video(source, target, model, quality, effort, start, frames, intra_p
 @cli.command()
 @click.argument("source", type=FILE)
 @click.argument("target", type=ANY)
-@click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
+@reader_option
 @click.option("--preview", is_flag=True, help="Decode the side information of a picture alone: rough, but fast.")
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to decode.")
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to decode.")
 @click.option("--strict", is_flag=True, help="Stop at a damaged frame instead of going on at the next intra frame.")
+@mark_option
 @max_pixels_option
 @precision_option
-def decode(source, target, model, preview, start, frames, strict, max_pixels, precision):
+@device_option
+@overwrite_option
+@as_json
+def decode(
+    source,
+    target,
+    model,
+    preview,
+    start,
+    frames,
+    strict,
+    mark,
+    max_pixels,
+    precision,
+    device,
+    overwrite,
+    as_json,
+):
     """Decompress the GLC file SOURCE to TARGET: a picture in the format of its name; for a video a video, a folder of
     PNG files, or - for raw RGB frames on the standard output."""
-    _check_target(source, target)
-    from glc_toolkit import api, clips, io
+    _check_target(source, target, overwrite)
+    from glc_toolkit import api, bitstream
 
-    data = api.bitstream.read(source)
-    if not api.bitstream.is_video(data):
-        if start or frames or strict:
-            raise Misuse("--start, --frames and --strict are for videos")
-        picture = api.decode(data, model=model, preview=preview, max_pixels=max_pixels, precision=precision)
-        return io.save(cast("Image.Image", picture), target)
-    if preview:
-        raise Misuse("--preview is for pictures")
-    header, at, loaded = api.open_video(data, model, max_pixels, precision)
+    data = bitstream.read(source)
+    if bitstream.is_video(data):
+        if preview:
+            raise Misuse("--preview is for pictures")
+        header, at, loaded = api.open_video(data, model, max_pixels, precision, device)
+        text = _mark(mark, loaded)
+        facts = _decode_video(source, target, data, header, at, loaded, start, frames, strict, max_pixels, text)
+        _show({"file": str(target), **facts}, as_json, "", err=str(target) == PIPE)
+        return sys.exit(INTERRUPTED) if facts["interrupted"] else None
+    if start or frames or strict:
+        raise Misuse("--start, --frames and --strict are for videos")
+    picture, loaded, problems = _decode_picture(data, model, preview, max_pixels, precision, device)
+    for problem in problems:
+        click.echo(f"{source}: {problem}", err=True)
+    from glc_toolkit import io
+
+    io.save(picture, target, _mark(mark, loaded))
+    facts = {"width": picture.width, "height": picture.height, "preview": preview, "problems": problems}
+    _show({"file": str(target), **facts, "model": loaded.config.get("name", "unnamed")}, as_json, "")
+
+
+def _mark(wanted: bool, model) -> str:
+    from glc_toolkit import mark
+
+    return mark.sentence(model.config.get("name", "unnamed")) if wanted else ""
+
+
+def _decode_picture(data, model, preview, max_pixels, precision, device) -> tuple[Image.Image, GLCModel, list[str]]:
+    """The picture, the model that it was decoded with, and what is wrong with the file, of which only a preview can be
+    shown then."""
+    from glc_toolkit import api
+    from glc_toolkit.doctor import diagnose
+
+    try:
+        _, loaded = api.open_stream(data, model, max_pixels, precision, device)
+        return cast("Image.Image", api.decode(data, loaded, preview, max_pixels)), loaded, []
+    except api.BitstreamError:
+        found, picture = diagnose(data, model, max_pixels, device) if preview else (None, None)
+        if not found or not picture:
+            raise
+    loaded = api.zoo.load(model, device) if model else api.zoo.by_fingerprint(data[4:7], device=device)
+    return picture, loaded, found.problems
+
+
+def _decode_video(source, target, data, header, at, model, start, frames, strict, max_pixels, mark) -> dict:
+    """Frame by frame to ``target``; what is there when the user interrupts is kept."""
+    from glc_toolkit import api, clips
+
     total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at)) - start)
-    damages = []
-    decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, report=damages.append)
+    numbers, interrupted, damages = itertools.count(), False, []
+    decoded = api.decode_video(data, model, start, frames, strict, max_pixels, report=damages.append)
     try:
         with _bar(rate="fps") as bar:
-            clips.save(bar.track(decoded, total=total, description="decode"), target, header.fps, header.colour)
+            counted = (frame for frame, _ in zip(decoded, numbers, strict=False))
+            shown = bar.track(counted, total=total, description="decode")
+            clips.save(shown, target, header.fps, header.colour, mark)
     except KeyboardInterrupt:
+        interrupted = True
         click.echo("interrupted: what was decoded so far is there", err=True)
-        sys.exit(INTERRUPTED)
     finally:
         for damage in damages:
             click.echo(f"{source}: {damage}", err=True)
+    return {
+        "frames": next(numbers),
+        "width": header.width,
+        "height": header.height,
+        "model": model.config.get("name", "unnamed"),
+        "damages": [str(damage) for damage in damages],
+        "interrupted": interrupted,
+    }
 
 
 @cli.command()
 @click.argument("source", type=FILE)
-@click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
+@reader_option
 @max_pixels_option
+@device_option
 @as_json
-def info(source, model, max_pixels, as_json):
-    """What is in a GLC file, and where every byte of it goes."""
+def info(source, model, max_pixels, device, as_json):
+    """What is in a GLC file, and where every byte of it goes; of an unknown model's, what its header says."""
     from glc_toolkit import api
+    from glc_toolkit.types import UnknownModelError
 
-    facts = api.info(api.bitstream.read(source), model=model, max_pixels=max_pixels)
+    data = api.bitstream.read(source)
+    try:
+        facts = api.info(data, model, max_pixels, device)
+    except UnknownModelError as error:
+        facts = api.header(data)
+        click.echo(f"{source}: {error}", err=True)
     if as_json:
         return _show(facts, True, "")
     for key, value in facts.items():
         if key not in ("sections", "records", "damages"):
+            value = "unknown here" if value is None else value
             click.echo(f"{key:12} {value:.4f}" if isinstance(value, float) else f"{key:12} {value}")
-    for name, size in facts["sections"].items():
+    for name, size in facts.get("sections", {}).items():
         click.echo(f"  {name:10} {size:7,} bytes  {size / facts['bytes']:6.1%}")
     for record in facts.get("records", []):
         click.echo(f"  {record['type']} frame {record['frame']:6} {record['bytes']:7,} bytes")
@@ -281,29 +455,36 @@ def info(source, model, max_pixels, as_json):
 
 @cli.command()
 @click.argument("source", type=FILE)
-@click.option("-m", "--model", help="Read it with this one, whatever model it names.")
+@click.option(
+    "-m", "--model", shell_complete=completed(_models), help="Read it with this one, whatever model it names."
+)
 @click.option("--preview", type=ANY, help="Write what z alone shows to this picture, if that can be read.")
 @max_pixels_option
+@device_option
+@overwrite_option
 @as_json
-def doctor(source, model, preview, max_pixels, as_json):
+def doctor(source, model, preview, max_pixels, device, overwrite, as_json):
     """What is wrong with a GLC file, where it begins, and what can still be shown. Exit code 1 if anything is wrong."""
     if preview:
-        _check_target(source, preview)
+        _check_target(source, preview, overwrite)
     from glc_toolkit import bitstream, io
     from glc_toolkit.doctor import diagnose
 
     data = bitstream.read(source)
     if preview and bitstream.is_video(data):
         raise Misuse("--preview is for pictures")
-    found, picture = diagnose(data, model, max_pixels)
+    found, picture = diagnose(data, model, max_pixels, device)
     if preview and picture:
         io.save(picture, preview)
-    lines = [f"{source}: {found.bytes:,} bytes, {'damaged or foreign' if found.problems else 'sound'}"]
+    state = "damaged or foreign" if found.problems else "sound, as far as can be told without its model"
+    lines = [f"{source}: {found.bytes:,} bytes, {state if found.problems or found.unknown else 'sound'}"]
     lines += [f"  {key:12} {value}" for key, value in found.header.items()]
     lines += [f"  {name:12} {worth:,.1f} bytes" for name, worth in found.sections.items()]
     lines += [f"  problem: {problem}" for problem in found.problems]
     if found.problems:
         lines.append(f"  first bad section: {found.first_bad or 'cannot be told'}")
+    if found.unknown:
+        lines.append(f"  model: {found.unknown}")
     lines.append(f"  can be shown: {found.shows}")
     _show({"file": str(source), **found.to_dict()}, as_json, "\n".join(lines))
     sys.exit(bool(found.problems))
@@ -320,6 +501,7 @@ def doctor(source, model, preview, max_pixels, as_json):
     multiple=True,
     default=("glc-image-0.03",),
     show_default=True,
+    shell_complete=completed(_models, _codecs),
     help="NAME[:SETTING,SETTING...], repeat for several: a zoo name, folder or hf://owner/name, compressai:NAME, jpeg, "
     "webp, avif, avif-half, jxl, x264, x265.",
 )
@@ -327,13 +509,14 @@ def doctor(source, model, preview, max_pixels, as_json):
     "-q", "--quality", type=float, multiple=True, help="Setting of codecs that name none; repeat for several."
 )
 @click.option("--match-bpp", help="Instead of settings: sizes to come nearest to, with commas between.")
-@click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex dists.")
+@metric_option
 @click.option("--effort", type=click.IntRange(0), default=0, help="Of GLC models, as in encode.")
 @click.option("--protocol", help="Refuse other pictures than those of this protocol, glc-kodak-v1 say.")
 @click.option("-o", "--out", type=ANY, help="Folder of the results; a run that was cut off goes on there.")
 @max_pixels_option
+@device_option
 @as_json
-def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, max_pixels, as_json):
+def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, max_pixels, device, as_json):
     """Real bytes and quality of codecs on a folder of pictures."""
     from glc_toolkit.evaluation import evaluate as e
     from glc_toolkit.evaluation import patches
@@ -348,7 +531,7 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
         if not all(0 < size < math.inf for size in targets):
             raise ValueError(f"--match-bpp takes sizes above 0, not {match_bpp}")
         levels = ",".join(f"{level:g}" for level in quality)
-        chosen = [named(codec, levels, effort, max_pixels) for codec in codecs]
+        chosen = [named(codec, levels, effort, max_pixels, device) for codec in codecs]
     except ValueError as error:
         if type(error).__module__.startswith("glc_toolkit."):
             raise
@@ -383,6 +566,33 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
 
 
 @cli.command()
+@click.argument("original", type=FILE)
+@click.argument("others", nargs=-1, required=True, type=FILE)
+@metric_option
+@max_pixels_option
+@device_option
+@as_json
+def compare(original, others, metrics, max_pixels, device, as_json):
+    """How far the pictures OTHERS are from the picture ORIGINAL, whatever made them."""
+    _check_metrics(metrics)
+    from glc_toolkit import io
+    from glc_toolkit.evaluation.evaluate import METRICS, measure
+
+    distances = {name: registry.build("metric", {"name": name}).to(device) for name in metrics or METRICS}
+    x = io.to_tensor(original, max_pixels).to(device)
+    rows = []
+    for other in others:
+        x_hat = io.to_tensor(other, max_pixels).to(device)
+        if x_hat.shape != x.shape:
+            sizes = [f"{t.shape[-1]} x {t.shape[-2]}" for t in (x_hat, x)]
+            raise click.ClickException(f"{other} has {sizes[0]} pixels, {original} {sizes[1]}; they have to be equal")
+        rows.append({"picture": str(other), "bytes": other.stat().st_size, **measure(x_hat, x, distances)})
+    if as_json:
+        return _show(rows, True, "")
+    _table(f"against {original}", rows, rows)
+
+
+@cli.command()
 @click.argument("anchor", type=FILE)
 @click.argument("results", nargs=-1, required=True, type=FILE)
 @as_json
@@ -399,25 +609,33 @@ def bd(anchor, results, as_json):
 @cli.command()
 @click.argument("results", nargs=-1, type=FILE)
 @click.option("-o", "--out", type=ANY, default=Path("rd.svg"), show_default=True, help="In the format of its name.")
-@click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: all that two curves share.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    shell_complete=completed(_metrics),
+    help="Repeat for several. Default: all that two curves share.",
+)
+@overwrite_option
 @click.option(
     "--published", help="Published curves on this set besides: Kodak, CLIC2020, DIV2K, HEVC-B, MCL-JCV or UVG."
 )
-def plot(results, out, metrics, published):
+def plot(results, out, metrics, overwrite, published):
     """Draw the rate-distortion curves of RESULTS, files that ``glc eval -o`` wrote."""
     from glc_toolkit.evaluation import curves
 
     chosen = [curve for file in results for curve in curves.read(file)]
     if published:
         chosen += curves.published(published)
+    _may_replace(out, overwrite)
     curves.plot(chosen, out, metrics)
     click.echo(out)
 
 
 @cli.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completed(_models))
 @click.option("--size", default="768x512", show_default=True, help="Of the picture, WIDTHxHEIGHT.")
-@click.option("--device", default="cpu", show_default=True, callback=_device, help="cpu, cuda, cuda:1, ...")
+@device_option
 @precision_option
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Timed runs; the median counts.")
 @click.option("--plain/--no-plain", default=True, help="Compare with a plain float32 run of the same graph.")
@@ -444,19 +662,23 @@ def bench(model, size, device, precision, repeats, plain, as_json):
 @click.option("-o", "--out", type=ANY, default=Path("demo"), show_default=True)
 @model_option
 @max_pixels_option
+@device_option
+@overwrite_option
 @as_json
-def demo(picture, out, model, max_pixels, as_json):
+def demo(picture, out, model, max_pixels, device, overwrite, as_json):
     """One photograph through the codec, AVIF and JPEG: a table and a side-by-side picture."""
-    _refuse_same(picture, out / f"{picture.stem}.glc")
+    made = [out / f"{picture.stem}{end}" for end in (".glc", "-glc.png", "-comparison.png")]
+    for target in made:
+        _check_target(picture, target, overwrite)
     from glc_toolkit.evaluation.demo import RIVALS
     from glc_toolkit.evaluation.demo import demo as run
 
     with _bar() as bar:
-        rows = list(bar.track(run(picture, out, model, max_pixels), total=1 + len(RIVALS), description="demo"))
+        rows = list(bar.track(run(picture, out, model, max_pixels, device), total=1 + len(RIVALS), description="demo"))
     if as_json:
         return _show(rows, True, "")
     _table(picture.name, rows, rows)
-    click.echo(f"{out / picture.stem}.glc, {out / picture.stem}-glc.png, {out / picture.stem}-comparison.png")
+    click.echo(", ".join(map(str, made)))
 
 
 @cli.command()
@@ -464,10 +686,12 @@ def demo(picture, out, model, max_pixels, as_json):
 @click.option("-o", "--out", type=ANY, default=Path("report.html"), show_default=True)
 @model_option
 @click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat for several. Default: every whole one.")
-@click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex dists.")
+@metric_option
 @click.option("--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, for the charts; repeatable.")
 @max_pixels_option
-def report(pictures, out, model, quality, metrics, curves, max_pixels):
+@device_option
+@overwrite_option
+def report(pictures, out, model, quality, metrics, curves, max_pixels, device, overwrite):
     """PICTURES, or folders of them, against AVIF, WebP and JPEG as one HTML page that needs no network."""
     from glc_toolkit import zoo
     from glc_toolkit.evaluation import evaluate as e
@@ -479,10 +703,11 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels):
     found = [path for place in pictures for path in e.find(place)]
     for path in (*found, *curves):
         _refuse_same(path, out)
+    _check_target(found[0], out, overwrite)
     command = shlex.join(["glc", *sys.argv[1:]])
     with _bar() as bar:
-        made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command, max_pixels)
-        total = r.steps(found, len(quality) or loaded.levels)
+        made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command, max_pixels, device)
+        total = r.steps(found, len(quality) or len(r.levels_of(loaded)))
         rows = list(bar.track(made, total=total, description="report"))
     click.echo(f"{out}: {len(found)} pictures, {len(rows)} files compared, {out.stat().st_size:,} bytes")
 
@@ -494,7 +719,15 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels):
 @click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), help="Minutes of training, shared by the stages."
 )
-def train(recipe, out, smoke, time_budget):
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Change a field of the recipe, stages.0.lr=1e-4 say; repeat for several.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where.")
+def train(recipe, out, smoke, time_budget, changes, device):
     """Train a model by RECIPE (YAML), or go on with a run that was stopped; ends with a zoo folder in OUT."""
     try:
         import yaml
@@ -504,7 +737,14 @@ def train(recipe, out, smoke, time_budget):
     except ModuleNotFoundError as error:
         raise click.ClickException(f"training needs {error.name}: pip install 'glc-toolkit[train]'") from None
     try:
-        click.echo(run(recipe, out, smoke, time_budget))
+        click.echo(run(recipe, out, smoke, time_budget, changes, device))
+    except KeyboardInterrupt:
+        click.echo(
+            f"interrupted: {shlex.join(['glc', *sys.argv[1:]])} goes on from the last state that was written, which is "
+            "done every five minutes",
+            err=True,
+        )
+        sys.exit(INTERRUPTED)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
         raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None
@@ -512,31 +752,90 @@ def train(recipe, out, smoke, time_budget):
         raise click.ClickException(f"{recipe} is no YAML: {_one_line(error)}") from None
 
 
+@cli.group("recipe")
+def recipe_():
+    """Recipes of training."""
+
+
+@recipe_.command("new")
+@click.argument("target", type=ANY)
+@click.option(
+    "--from",
+    "model",
+    default="glc-image-0.03",
+    show_default=True,
+    shell_complete=completed(_models),
+    help="Zoo name, folder or hf://owner/name: its config, and its weights to start from.",
+)
+@click.option("--fresh", is_flag=True, help="The config alone: train from random weights, in all three stages.")
+@click.option("--source", "sources", multiple=True, help="A folder or tar file of pictures; repeat. Default: photos.")
+@overwrite_option
+def recipe_new(target, model, fresh, sources, overwrite):
+    """Write a commented recipe to TARGET, its stages in the right order, for an image model like another."""
+    _may_replace(target, overwrite)
+    from glc_toolkit import io
+
+    try:
+        from glc_toolkit.training.new import recipe
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"recipes need {error.name}: pip install 'glc-toolkit[train]'") from None
+    text = recipe(target.stem, model, fresh, sources or ("photos",))
+    with io.replacing(target) as partial:
+        partial.write_text(text, "utf-8")
+    click.echo(f"{target}: now glc train {target} --smoke, and without --smoke")
+
+
 @cli.command()
 @click.argument("source")
 @click.argument("target")
 @click.option("--decode", "task", flag_value="decode", help="GLC files to PNG.")
 @click.option("--eval", "task", flag_value="eval", help="Measure instead: rows of metrics in TARGET/manifest.jsonl.")
-@click.option("-m", "--model", help="As in encode and decode.")
-@click.option("-q", "--quality", type=float, help="As in encode.")
-@click.option("--metric", "metrics", multiple=True, help="As in eval.")
-@click.option("--workers", type=click.IntRange(1), help="Ray workers, a core each. Default: one core, without Ray.")
-@click.option("--ray", "address", help="Address of a Ray cluster; as many workers as it has room for.")
+@click.option("-m", "--model", shell_complete=completed(_models), help="As in encode and decode.")
+@quality_option
+@target_bpp_option
+@max_bytes_option
+@effort_option
+@metric_option
+@click.option("--workers", type=click.IntRange(1), help="Processes, a core each. Default: one.")
 @click.option(
-    "--device", default="cpu", show_default=True, callback=_device, help="cpu, or cuda: a GPU for each worker."
+    "--ray", "address", help="Address of a Ray cluster, whose workers they are then; by default all it has room for."
 )
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="As elsewhere; with --ray, cuda is a GPU for each worker.",
+)
+@mark_option
 @max_pixels_option
 @as_json
-def bulk(source, target, task, model, quality, metrics, workers, address, device, max_pixels, as_json):
+def bulk(
+    source,
+    target,
+    task,
+    model,
+    quality,
+    target_bpp,
+    max_bytes,
+    effort,
+    metrics,
+    workers,
+    address,
+    device,
+    mark,
+    max_pixels,
+    as_json,
+):
     """Compress all pictures of SOURCE into the folder TARGET; go on where a run was stopped.
 
     SOURCE is a folder, a tar shard, a pattern such as 'shards/*.tar', or any of these as an fsspec URL.
     """
     task = task or "encode"
     if address is None:  # a cluster may have what this machine has not
-        _device(None, None, device)
-    if task == "decode" and quality is not None:
-        raise Misuse("--quality is for encoding, not for --decode")
+        device = _device(None, None, device)
+    _check_budget(quality, target_bpp, max_bytes)
+    if task == "decode" and (quality is not None or target_bpp or max_bytes or effort):
+        raise Misuse("--quality, --target-bpp, --max-bytes and --effort are for encoding, not for --decode")
     if metrics and task != "eval":
         raise Misuse("--metric goes with --eval")
     from glc_toolkit import api, zoo
@@ -546,7 +845,20 @@ def bulk(source, target, task, model, quality, metrics, workers, address, device
         model = model or api.DEFAULT_MODEL
         _check_quality(zoo.load(model), quality)
     _check_metrics(metrics)
-    job = b.Job(task, source, target, model, quality, metrics or b.evaluate.METRICS, max_pixels, device)
+    job = b.Job(
+        task,
+        source,
+        target,
+        model,
+        quality,
+        target_bpp,
+        max_bytes,
+        effort,
+        metrics or b.evaluate.METRICS,
+        max_pixels,
+        device,
+        mark,
+    )
     with _bar() as bar:
         started, line = time.monotonic(), bar.add_task(task, total=None)
 
@@ -560,6 +872,8 @@ def bulk(source, target, task, model, quality, metrics, workers, address, device
     more = [f"and {len(faults) - 20:,} more in {target}/{b.MANIFEST}"] if len(faults) > 20 else []
     means = [f"mean {key}: {value:.4f}" for key, value in (report.mean or {}).items()]
     _show(asdict(report), as_json, "\n".join([done, *means]))
+    if faults and as_json:
+        sys.exit(1)
     if faults:
         count = "one error" if len(faults) == 1 else f"{len(faults):,} errors"
         raise click.ClickException("\n".join([f"{count}, all else is done:", *faults[:20], *more]))
@@ -573,14 +887,20 @@ def zoo_():
 @zoo_.command("list")
 @as_json
 def zoo_list(as_json):
-    """Models that can be loaded by name."""
+    """Models that can be loaded by name: what they code, size, rate and metrics as their cards have them, licence."""
     from glc_toolkit import zoo
 
-    _show(zoo.list_models(), as_json, "\n".join(zoo.list_models()) or "no models")
+    rows = [zoo.card_facts(name) for name in zoo.list_models()]
+    if as_json or not rows:
+        return _show(rows, as_json, "no models")
+    _table("", rows, [])
+    click.echo(
+        "rate and metrics are those of the usual quality by the first table of the card, which names the pictures"
+    )
 
 
 @zoo_.command("info")
-@click.argument("model")
+@click.argument("model", shell_complete=completed(_models))
 @as_json
 def zoo_info(model, as_json):
     """Size, components and provenance of MODEL."""
@@ -591,7 +911,7 @@ def zoo_info(model, as_json):
 
 
 @zoo_.command("verify")
-@click.argument("models", nargs=-1)
+@click.argument("models", nargs=-1, shell_complete=completed(_models))
 def zoo_verify(models):
     """Check the sha256 of MODELS (default: all) and that they load."""
     from glc_toolkit import zoo
@@ -606,13 +926,15 @@ def zoo_verify(models):
 @click.option("--as", "kind", required=True, help="glc-image-paper, glc-video-paper or vqgan-f16-16384.")
 @click.argument("folder", type=ANY)
 @click.option("--image", type=FILE, help="The image checkpoint that codes a video model's intra frames.")
+@overwrite_option
 @as_json
-def zoo_import(source, kind, folder, image, as_json):
+def zoo_import(source, kind, folder, image, overwrite, as_json):
     """Make the model FOLDER of the published checkpoint SOURCE, a PyTorch file. No code in it is run."""
     from glc_toolkit import official
 
     if kind not in official.ORIGINS:
         raise Misuse(f"--as is one of {', '.join(official.ORIGINS)}, not {kind!r}")
+    _may_replace(folder / "config.json", overwrite)
     with _bar() as bar:
         bar.add_task("import", total=None)
         facts = official.import_file(source, kind, folder, image)
@@ -624,7 +946,7 @@ def zoo_import(source, kind, folder, image, as_json):
 
 
 @zoo_.command("push")
-@click.argument("model")
+@click.argument("model", shell_complete=completed(_models))
 @click.argument("repository", metavar="OWNER/NAME")
 @click.option("--private", is_flag=True, help="Make the repository private.")
 @click.option("--license", help="Of the weights, as the hub names it: apache-2.0. Not needed if the card has one.")
@@ -639,7 +961,7 @@ def zoo_push(model, repository, private, license, datasets, as_json):
 
 
 @zoo_.command("export")
-@click.argument("model")
+@click.argument("model", shell_complete=completed(_models))
 @click.option("--onnx", "folder", required=True, type=ANY, help="Folder for the networks as ONNX files.")
 @click.option("--size", default="768x512", show_default=True, help="Of the pictures, WIDTHxHEIGHT.")
 @as_json
@@ -721,15 +1043,33 @@ def _refuse_same(source: Path, target: Path) -> None:
         raise Misuse(f"{target} is the file to read; give another one to write")
 
 
-def _check_target(source: Path, target: Path) -> None:
-    """Whether ``target`` can be written, before the work is done."""
+def _check_target(source: Path, target: Path, overwrite: bool | None) -> None:
+    """Whether ``target`` can and may be written, before the work is done."""
     if str(target) == PIPE:
         return
     _refuse_same(source, target)
-    folder = target.resolve().parent
-    if target.suffix and (target.is_file() or not target.exists()) and not os.access(folder, os.W_OK):
-        why = "Permission denied" if folder.exists() else "No such file or directory"
-        raise click.ClickException(f"cannot write {target}: {why}")
+    if target.suffix and (target.is_file() or not target.exists()):
+        there = next(folder for folder in target.resolve().parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            why = "Permission denied" if there.is_dir() else f"{there} is a file"
+            raise click.ClickException(f"cannot write {target}: {why}")
+    _may_replace(target, overwrite)
+
+
+def _may_replace(target: Path, overwrite: bool | None) -> None:
+    """Ask on a terminal, and refuse elsewhere, where a file would be lost. (A device or pipe has nothing to lose.)"""
+    if overwrite or not target.is_file():
+        return
+    if overwrite is None and sys.stdin.isatty() and sys.stderr.isatty():
+        if click.confirm(f"{target} exists; replace it?", err=True):
+            return
+        raise click.ClickException(f"{target} is left as it was")
+    raise click.ClickException(f"{target} exists; -y replaces it")
+
+
+def _check_budget(*ways: float | None) -> None:
+    if sum(way is not None for way in ways) > 1:
+        raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
 
 
 @contextmanager
@@ -759,16 +1099,18 @@ def _check_metrics(metrics: tuple[str, ...]) -> None:
 
 
 def _show(value, as_json: bool, text: str, err: bool = False) -> None:
-    click.echo(json.dumps(plain(value), indent=2, allow_nan=False) if as_json else text, err=err)
+    if as_json or text:
+        click.echo(json.dumps(plain(value), indent=2, allow_nan=False) if as_json else text, err=err)
 
 
 @contextmanager
 def _bar(rate: str | None = None):
-    """A progress bar in the look of training, on a terminal only and apart from the result; ``rate`` is the unit of the
-    speed that it shows."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    """How far the work is, in the look of training and apart from the result; ``rate`` is the unit of the speed that a
+    bar shows."""
+    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.text import Text
+
+    from glc_toolkit.progress import shown
 
     class Speed(ProgressColumn):
         def render(self, task):
@@ -777,8 +1119,7 @@ def _bar(rate: str | None = None):
     columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
     if rate:
         columns.append(Speed())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with shown(*columns) as bar:
         yield bar
 
 
@@ -798,14 +1139,14 @@ def _table(title: str, rows: list[dict], measured: list[dict]) -> None:
     table = Table(title=title, caption=NO_VALUE if incomplete else None)
     for key in (keys := list(dict.fromkeys(key for row in rows for key in row))):
         texts = any(isinstance(row.get(key), str) for row in rows)
-        table.add_column(key.replace("_", " "), justify="left" if texts else "right")
+        unit = f"\n{UNITS[key]}" if UNITS.get(key) else ""
+        table.add_column(key.replace("_", " ") + unit, justify="left" if texts else "right")
     for row in rows:
         table.add_row(*(cell(row.get(key, math.nan)) for key in keys))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")  # raised by compressai's imports
     warnings.filterwarnings("ignore", message="Image size")  # Pillow's, of large pictures: we have a limit
     try:
         add_plugin_commands()

@@ -13,6 +13,8 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
+from glc_toolkit.mark import options
+
 Picture = Image.Image | str | os.PathLike | np.ndarray | Tensor
 MAX_PIXELS = 2**25  # 33 megapixels, which glc-image-0.03 decodes in about 5 GB
 
@@ -108,14 +110,17 @@ def hidden(name: str | PurePath) -> bool:
     return any(part.startswith(".") for part in PurePath(name).parts)
 
 
-def save(image: Image.Image, path: str | os.PathLike) -> None:
-    """Write a picture in the format of its name. Raises :class:`PictureError`, or ``OSError`` as :func:`replacing`."""
+def save(image: Image.Image, path: str | os.PathLike, mark: str = "") -> None:
+    """Write a picture in the format of its name, with a ``mark`` in it (see :mod:`glc_toolkit.mark`).
+
+    Raises :class:`PictureError`, or ``OSError`` as :func:`replacing`.
+    """
     path = Path(path)
     if path.suffix.lower() not in suffixes(Image.SAVE):
         raise PictureError(f"cannot tell a picture format from the name {path.name!r}; try .png")
     with replacing(path) as partial:
         try:
-            image.save(partial)
+            image.save(partial, **options(path.suffix, mark))
         except OSError:
             raise
         except Exception as error:  # as in reading
@@ -126,8 +131,8 @@ def save(image: Image.Image, path: str | os.PathLike) -> None:
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Where to write a file that takes the name ``path`` once it is whole; a file that has the name stays until then.
 
-    A link stays one: what it points to is replaced. A device or pipe is written to as it is. Raises ``OSError`` that
-    names ``path``.
+    Folders that lead to it are made. A link stays one: what it points to is replaced. A device or pipe is written to
+    as it is. Raises ``OSError`` that names ``path``.
     """
     device = Path(path).exists() and not Path(path).is_file()  # where a name like /dev/stdout leads may be no path
     target = Path(path).resolve()
@@ -136,6 +141,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         if device:
             yield Path(path)
         else:
+            target.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             os.replace(partial, target)
     except OSError as error:

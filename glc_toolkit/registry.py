@@ -7,9 +7,10 @@ import importlib
 import inspect
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -102,6 +103,13 @@ def named(hook: str) -> dict[str, tuple[Any, str]]:
                 )
             found[name] = (value, plugin)
     return found
+
+
+def model_folders() -> Iterator[tuple[str, Path]]:
+    """Name and folder of every model: those of the folders of ``GLC_ZOO``, then those that plugins bring."""
+    for place in filter(None, os.environ.get("GLC_ZOO", "").split(os.pathsep)):
+        yield from ((config.parent.name, config.parent) for config in sorted(Path(place).glob("*/config.json")))
+    yield from ((name, Path(folder)) for name, (folder, _) in named("glc_zoo").items())
 
 
 @cache

@@ -14,7 +14,9 @@ is fetched from the Hugging Face hub once; from then on the cached copy is used 
 import copy
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -28,26 +30,20 @@ from safetensors import safe_open
 from glc_toolkit import __version__, registry, weights
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel
-from glc_toolkit.types import BitstreamError, ModelFileError
+from glc_toolkit.types import ModelFileError, UnknownModelError
 
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 CONFIG, WEIGHTS, CARD, SUMS = FILES = ("config.json", "model.safetensors", "README.md", "SHA256SUMS")
 
 
 def folders() -> dict[str, Path]:
     """``{name: folder}`` of every model that can be loaded by name; warns of a model that hides another."""
     found: dict[str, Path] = {}
-    for name, folder in _places():
+    for name, folder in registry.model_folders():
         taken = found.setdefault(name, folder)
         if taken.resolve() != folder.resolve():
             warnings.warn(f"the model {name!r} in {taken} hides that in {folder}; rename one of them", stacklevel=1)
     return found
-
-
-def _places() -> Iterator[tuple[str, Path]]:
-    """Name and folder of every model, in the order that names are looked up."""
-    for place in filter(None, os.environ.get("GLC_ZOO", "").split(os.pathsep)):
-        yield from ((config.parent.name, config.parent) for config in sorted(Path(place).glob(f"*/{CONFIG}")))
-    yield from ((name, Path(folder)) for name, (folder, _) in registry.named("glc_zoo").items())
 
 
 def list_models() -> list[str]:
@@ -175,24 +171,66 @@ def info(model: str | os.PathLike) -> Facts:
     )
 
 
-def by_fingerprint(start: bytes, precision: str = "float32") -> GLCModel:
-    """The known model whose fingerprint starts so. Raises :class:`BitstreamError` if there is none."""
-    for _, folder in _places():
+def card_facts(model: str | os.PathLike) -> Facts:
+    """A line about a model for a list of several: what it codes, its size, and from its card the rate and metrics of
+    its usual quality and the licence. What a card does not say is left out. Of a folder that cannot be read, why."""
+    folder = locate(model)
+    try:
+        config = weights.read_facts(folder / WEIGHTS)["config"]
+    except ModelFileError as error:
+        return Facts({"name": folder.name, "codes": "", "fault": str(error)})
+    card = (folder / CARD).read_text("utf-8") if os.path.isfile(folder / CARD) else ""
+    facts = {"name": folder.name, "codes": "videos" if config.get("model") == "video" else "pictures"}
+    facts["bytes"] = (folder / WEIGHTS).stat().st_size
+    for row in _table(card):
+        numbers = {key: float(value) for key, value in row.items() if NUMBER.fullmatch(value)}
+        if abs(numbers.pop("quality", -1.0) - config.get("default_quality", math.inf)) < 5e-5:
+            facts |= numbers
+            break
+    if licence := re.search(r"^license: *(.+)$", card.partition("\n---\n")[0], re.MULTILINE) or re.search(
+        rf"^\| *[^|]*\b{re.escape(folder.name)}\b[^|]*\|[^|]*\| *([^|]+?) *\|$", _shipped_licences(folder), re.MULTILINE
+    ):
+        facts["licence"] = licence[1]
+    return Facts(facts)
+
+
+def _table(card: str) -> Iterator[dict[str, str]]:
+    """Rows of the first table of a card that has a column bpp, by its head."""
+    lines = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in card.splitlines() if line[:1] == "|"]
+    head = next((i for i, line in enumerate(lines) if "bpp" in line), len(lines))
+    for line in lines[head + 2 :]:
+        if len(line) != len(lines[head]) or "bpp" in line:
+            return
+        yield dict(zip(lines[head], line, strict=True))
+
+
+def _shipped_licences(folder: Path) -> str:
+    file = folder.parent / "LICENSES.md"
+    return file.read_text("utf-8") if os.path.isfile(file) else ""
+
+
+def by_fingerprint(start: bytes, precision: str = "float32", device: str = "cpu") -> GLCModel:
+    """The known model whose fingerprint starts so. Raises :class:`UnknownModelError` if there is none."""
+    for _, folder in registry.model_folders():
         try:
             fingerprint = weights.read_facts(folder / WEIGHTS)["fingerprint"]
         except ModelFileError:
             continue  # a broken folder must not keep the others from being found
         if fingerprint.startswith(start.hex()):
-            return load(folder, precision=precision)
-    raise BitstreamError(
-        f"no known model has the fingerprint {start.hex()} that this file needs; "
-        f"known are {', '.join(list_models()) or 'none'}. Give the model that wrote it."
+            return load(folder, device, precision)
+    raise UnknownModelError(
+        f"no known model has the fingerprint {start.hex()} that this file needs; known are "
+        f"{', '.join(list_models()) or 'none'}. Give the folder of the model that wrote it (-m FOLDER), or put the "
+        "folder around it into GLC_ZOO"
     )
 
 
 def register_with_compressai() -> None:
-    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name."""
-    from compressai.zoo import image_models
+    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name.
+
+    Its qualities count from one there.
+    """
+    from compressai.zoo import image_models, models
     from compressai.zoo.image import model_architectures
 
     model_architectures["glc-image"] = GLCImage
@@ -211,7 +249,7 @@ def register_with_compressai() -> None:
             model.default_quality = float(quality - 1)
             return model
 
-        image_models[name] = pretrained
+        image_models[name] = models[name] = pretrained
 
 
 def push(

@@ -48,9 +48,11 @@ class Family:
         return self.settings[min(range(max(low - 1, 0), low + 1), key=lambda i: abs(size_at(i) - size))]
 
 
-def named(text: str, settings: str = "", effort: int = 0, max_pixels: int | None = None) -> tuple[Family, list]:
+def named(
+    text: str, settings: str = "", effort: int = 0, max_pixels: int | None = None, device: str = "cpu"
+) -> tuple[Family, list]:
     """The family that ``NAME[:SETTING,SETTING...]`` names, and its settings there; where it names none ``settings``, or
-    else the default ones. ``effort`` and ``max_pixels`` are for GLC models alone.
+    else the default ones. ``effort``, ``max_pixels`` and ``device`` are for GLC models alone.
 
     Raises ``ValueError`` for a setting that the codec lacks, and ``ModelFileError`` for a model that is not there.
     """
@@ -65,7 +67,7 @@ def named(text: str, settings: str = "", effort: int = 0, max_pixels: int | None
     else:
         # hf://owner/name and C:\folder have a colon of their own
         name, rest = text.rpartition(":")[::2] if _numbers(text.rpartition(":")[2]) and ":" in text else (text, "")
-        family = learned.glc_family(name, effort, max_pixels)
+        family = learned.glc_family(name, effort, max_pixels, device)
     try:
         chosen = [float(s) for s in (rest or settings).split(",") if s]
     except ValueError:

@@ -7,19 +7,21 @@ from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont, features
 
-from glc_toolkit import api, io, registry, zoo
+from glc_toolkit import api, io, mark, registry, zoo
 from glc_toolkit.evaluation import classic
 from glc_toolkit.evaluation.evaluate import METRICS, measure
 
 RIVALS = ["AVIF", "JPEG"] if features.check("avif") else ["JPEG"]
 
 
-def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: int | None = None) -> Iterator[dict]:
+def demo(
+    picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: int | None = None, device: str = "cpu"
+) -> Iterator[dict]:
     """Compress ``picture`` to ``out/NAME.glc`` and back, against ``RIVALS`` at the nearest sizes they reach.
 
     Yields a row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
     """
-    glc = zoo.load(model)
+    glc = zoo.load(model, device)
     x = io.to_tensor(picture, max_pixels, glc.downsampling_factor)
     out.mkdir(parents=True, exist_ok=True)
     original = io.to_pillow(x)
@@ -55,7 +57,7 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: i
         setting = family.nearest(original, own["bytes"])
         codec = family.at(setting)
         yield row(f"{name} q{setting}", lambda: codec.encode(original), codec.decode)  # noqa: B023
-    io.save(panels[1][1], out / f"{picture.stem}-glc.png")
+    io.save(panels[1][1], out / f"{picture.stem}-glc.png", mark.sentence(glc.config.get("name", "unnamed")))
     io.save(side_by_side(panels), out / f"{picture.stem}-comparison.png")
 
 

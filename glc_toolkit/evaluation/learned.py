@@ -36,9 +36,9 @@ class GLC:
         return cast(Image.Image, api.decode(data, self.model, max_pixels=self.max_pixels))
 
 
-def glc_family(name: str, effort: int = 0, max_pixels: int | None = None) -> Family:
+def glc_family(name: str, effort: int = 0, max_pixels: int | None = None, device: str = "cpu") -> Family:
     """A model that :func:`glc_toolkit.zoo.load` takes, its encoder at ``effort``; ``max_pixels`` as in ``encode``."""
-    model = zoo.load(name)
+    model = zoo.load(name, device)
     codes = range(model.quality_code(model.levels - 1) + 1)
     return Family(
         Path(name).resolve().name + (f"-effort{effort}" if effort else ""),

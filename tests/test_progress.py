@@ -1,0 +1,26 @@
+"""What a long command says where there is no terminal."""
+
+import time
+
+from rich.progress import TextColumn
+
+from glc_toolkit import progress
+
+
+def test_a_line_now_and_then(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0.02)
+    with progress.shown(TextColumn("{task.description}")) as bar:
+        task = bar.add_task("stage 7: l1 0.5", total=200)
+        bar.add_task("hidden", visible=False)
+        bar.update(task, completed=50)
+        time.sleep(0.1)
+    said = capsys.readouterr().err.splitlines()
+    assert said and set(said) == {"stage 7: l1 0.5, 25 %, after 0:00:00, 0:00:00 left"}
+
+
+def test_other_processes_say_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    with progress.shown(quiet=True) as bar:
+        bar.add_task("work")
+        time.sleep(0.05)
+    assert capsys.readouterr() == ("", "")
