@@ -193,9 +193,14 @@ def products_of_bytes(rows: Tensor, columns: Tensor) -> Tensor:
     return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0, dtype=torch.int32)
 
 
-@cache
+@torch.compiler.assume_constant_result  # a graph is made for one processor
 def has_exact_int8() -> bool:
     """Whether this processor multiplies int8 fast, and without the saturated sums of older instructions."""
+    return _has_exact_int8()
+
+
+@cache
+def _has_exact_int8() -> bool:
     if not torch.cpu._is_vnni_supported():
         return False
     rows = torch.full((32, 64), -128, dtype=torch.int8)
