@@ -25,6 +25,7 @@ from glc_toolkit import api, io, registry, zoo
 from glc_toolkit.evaluation import classic
 from glc_toolkit.evaluation.bits import bit_map
 from glc_toolkit.evaluation.evaluate import METRICS, measure
+from glc_toolkit.models import GLCModel
 
 RIVALS = [name for name in ("JPEG", "WebP", "AVIF") if name == "JPEG" or features.check(name.lower())]
 LARGER = (2, 4)  # rivals are also shown at these multiples of the best level's size
@@ -47,25 +48,27 @@ def report(
     curves: Sequence[Path] = (),
     command: str = "",
     max_pixels: int | None = None,
+    device: str = "cpu",
 ) -> Iterator[dict]:
     """Write the page ``out``; yields the rows of its table as they are measured, see :func:`steps` for how many.
 
     Args:
-        qualities: levels of the model; none given means every whole one.
+        qualities: levels of the model; none given means every whole one and its usual quality, on which the page opens.
         curves: JSON files for the charts, as :func:`read_curves` takes them.
         command: what the page says it was made with.
         max_pixels: of a picture, as :func:`io.to_tensor` takes it.
+        device: where the model runs.
 
     Raises ``ValueError`` for curves that are none, and what reading pictures, loading models and writing raise.
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
-    codec = zoo.load(model)
+    codec = zoo.load(model, device)
     able = rivals(pictures)
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
+    levels = qualities or levels_of(codec)
     with io.replacing(out) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
         shown = []
         for path in pictures:
-            levels = qualities or range(codec.levels)
             shown.append((yield from _picture(path, codec, levels, distances, able, max_pixels)))
         data = {
             "metrics": [
@@ -74,6 +77,7 @@ def report(
             ],
             "pictures": shown,
             "curves": drawn,
+            "usual": min(range(len(levels)), key=lambda k: abs(levels[k] - codec.default_quality)),
         }
         facts = {
             "model": codec.config.get("name", "unnamed"),
@@ -84,6 +88,11 @@ def report(
             "command": command,
         }
         page.write(render(data, facts))
+
+
+def levels_of(codec: GLCModel) -> list[float]:
+    """Every whole level, and the usual quality, from the smallest file to the largest."""
+    return sorted({*map(float, range(codec.levels)), codec.default_quality})
 
 
 def steps(pictures: Sequence[Path], levels: int) -> int:
