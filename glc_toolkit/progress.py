@@ -15,7 +15,9 @@ EVERY = 30.0  # seconds
 def shown(*columns: ProgressColumn, quiet: bool = False) -> Iterator[Progress]:
     """A bar of rich on the standard error, gone when it is done; nothing if ``quiet``."""
     terminal = sys.stderr.isatty()
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet or not terminal)
+    hidden = quiet or not terminal  # then nothing refreshes a bar by itself, or `track` would leave counting to that
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, transient=True, disable=hidden, auto_refresh=not hidden)
     if quiet or terminal:
         with bar:
             yield bar
