@@ -738,7 +738,7 @@ def demo(picture, out, model, codecs, max_pixels, device, overwrite, as_json):
 @click.argument("pictures", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--out", type=ANY, default=Path("report.html"), show_default=True)
 @model_option
-@click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat. Default: all whole ones and the usual.")
+@click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat. Default: whole ones and the usual.")
 @metric_option
 @click.option("--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, for the charts; repeatable.")
 @rivals_option

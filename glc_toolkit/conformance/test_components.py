@@ -308,12 +308,16 @@ def elsewhere():
 @every("codec")
 @pytest.mark.parametrize("size", [(96, 64), (95, 63)])
 def test_codec(name, size, elsewhere):
+    """To bytes and back, pictures and clips alike, and back in another process: sides, and settings that matter."""
     if "argument" in registry.parameters(registry.components("codec")[name][0]):
-        pytest.skip("what it is depends on its argument")
+        pytest.skip("is what its argument says")
     family = registry.build("codec", {"name": name})
-    assert isinstance(family, Family) and (family.at or family.clips)
+    assert isinstance(family, Family), f"the factory gives a {type(family).__name__}; it has to be a Family"
+    assert family.at or family.clips, "it codes nothing; a Family has `at` for pictures, or `clips`"
+    assert family.version, "it has no version, by which results of two are told apart"
+    unknown = set(family.default) - set(family.settings)
+    assert not unknown, f"the default settings {sorted(unknown)} are not among its settings"
     coarse, fine = family.settings[0], family.settings[len(family.settings) * 3 // 4]
-    assert family.version and coarse in family.settings and set(family.default) <= set(family.settings)
     width, height = size
     ramp = np.stack(np.broadcast_arrays(np.arange(width), np.arange(height)[:, None], 40), 2) * 1.6 + 20
     texture = np.random.default_rng(0).normal(0, 12, (height // 4 + 1, width // 4 + 1)).repeat(4, 0).repeat(4, 1)
@@ -326,18 +330,25 @@ def test_codec(name, size, elsewhere):
             if of == "pictures":
                 data = family.codec(setting).encode(Image.fromarray(frames[0]))
                 picture = family.codec(setting).decode(data)
-                assert picture.mode == "RGB"
+                assert picture.mode == "RGB", f"the decoded picture has the mode {picture.mode}; it has to be RGB"
                 decoded = [np.asarray(picture)]
             else:
                 data = family.clip_codec(setting).encode(frames, Fraction(30000, 1001))
                 decoded = family.clip_codec(setting).decode(data)
-            assert isinstance(data, bytes)
-            assert [f.shape for f in decoded] == [(height, width, 3)] * (1 if of == "pictures" else len(frames))
+            assert isinstance(data, bytes), f"encode gives a {type(data).__name__}; it has to be bytes"
+            shapes, expected = (
+                [f.shape for f in decoded],
+                [(height, width, 3)] * (1 if of == "pictures" else len(frames)),
+            )
+            assert shapes == expected, f"decoded {of} have the shapes {shapes}; they have to be {expected}"
             pixels = b"".join(np.ascontiguousarray(frame).tobytes() for frame in decoded)
-            assert elsewhere(name, setting, of, data) == hashlib.sha256(pixels).hexdigest()
+            assert elsewhere(name, setting, of, data) == hashlib.sha256(pixels).hexdigest(), (
+                f"setting {setting}: another process decodes other {of}; the bytes have to hold all that it takes"
+            )
             sizes.append(len(data))
             errors.append(np.square(np.subtract(decoded, frames[: len(decoded)], dtype=float)).mean())
-        assert sizes[0] < sizes[1] and errors[0] > errors[1]
+        assert sizes[0] < sizes[1], f"settings go from small files to large; {coarse} and {fine} make {sizes} bytes"
+        assert errors[0] > errors[1], f"setting {coarse} has the error {errors[0]:.4g}, and {fine}, {errors[1]:.4g}"
 
 
 @every("backbone", "transform", "temporal", "hyper", "context", "quantizer")

@@ -3,11 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from glc_toolkit.components.contexts.spatial import FourPartContext
 from glc_toolkit.components.fixed_point import FixedConv
 from glc_toolkit.components.quantizers.nearest import NearestCode
+from glc_toolkit.evaluation.codecs import Family
 from tests.test_cli import glc
 
 
@@ -93,6 +95,22 @@ def test_a_wrong_shape_is_a_sentence_and_an_error_has_its_place(plugin):
     assert "       indices has the shape (2, 2, 8, 8); it has to be (2, 1, 8, 8)" in said
     assert any(line.startswith("       KeyError: 'no such thing' (conformance/test_lines.py:") for line in said)
     assert not any(line.startswith("assert") for line in said)
+
+
+class Grey:
+    """A codec of no colours."""
+
+    def encode(self, picture):
+        return bytes(picture.size) + picture.convert("L").tobytes()
+
+    def decode(self, data):
+        return Image.frombytes("L", (data[0], data[1]), data[2:])
+
+
+def test_a_codec_is_checked(plugin):
+    said = check(plugin, glc_codecs=lambda: {"grey": lambda: Family("grey", "1", [0, 1], [0], lambda _: Grey())})
+    assert said[0].startswith("failed codec grey: To bytes and back, pictures and clips alike")
+    assert "       the decoded picture has the mode L; it has to be RGB" in said and said[-1] == "2 failed"
 
 
 def test_what_is_skipped_says_why(plugin):
