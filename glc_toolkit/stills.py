@@ -95,6 +95,8 @@ def _eight_bits(image: Image.Image, untold: Untold, say: Say) -> np.ndarray:
 def _apart(image: Image.Image, untold: Untold) -> tuple[Image.Image, Image.Image | None]:
     """A picture of 8 bits -> its colours, in a mode of :data:`colour.KINDS`, and its alpha, if it has any."""
     clear = image.info.get("transparency")
+    if image.mode == "La":  # premultiplied
+        image = image.convert("LA")
     if image.mode == "LA":
         grey, alpha = image.split()
         return grey, alpha
