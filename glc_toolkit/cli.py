@@ -685,7 +685,7 @@ def demo(picture, out, model, max_pixels, device, overwrite, as_json):
 @click.argument("pictures", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--out", type=ANY, default=Path("report.html"), show_default=True)
 @model_option
-@click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat. Default: all whole ones and the usual.")
+@click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat. Default: whole ones and the usual.")
 @metric_option
 @click.option("--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, for the charts; repeatable.")
 @max_pixels_option
@@ -890,7 +890,7 @@ def zoo_list(as_json):
     """Models that can be loaded by name: what they code, size, rate and metrics as their cards have them, licence."""
     from glc_toolkit import zoo
 
-    rows = [zoo.card_facts(name) for name in zoo.list_models()]
+    rows: list[dict] = [zoo.card_facts(name) for name in zoo.list_models()]
     if as_json or not rows:
         return _show(rows, as_json, "no models")
     _table("", rows, [])

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -180,7 +181,7 @@ def card_facts(model: str | os.PathLike) -> Facts:
     except ModelFileError as error:
         return Facts({"name": folder.name, "codes": "", "fault": str(error)})
     card = (folder / CARD).read_text("utf-8") if os.path.isfile(folder / CARD) else ""
-    facts = {"name": folder.name, "codes": "videos" if config.get("model") == "video" else "pictures"}
+    facts: dict[str, Any] = {"name": folder.name, "codes": "videos" if config.get("model") == "video" else "pictures"}
     facts["bytes"] = (folder / WEIGHTS).stat().st_size
     for row in _table(card):
         numbers = {key: float(value) for key, value in row.items() if NUMBER.fullmatch(value)}
