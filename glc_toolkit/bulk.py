@@ -187,7 +187,7 @@ def processes(job: Job, names: list[str], workers: int, worker: type["Worker"]) 
     """Processes of this machine, each of which does one file after the other."""
     context = get_context("spawn")  # a fork of a process that has used PyTorch's threads may hang
     waiting, tries = deque(items(names)), Counter()
-    busy: dict[Connection, tuple[Any, dict | None]] = {}  # the process at the other end, and what it was given
+    busy: dict[Any, tuple[Any, dict | None]] = {}  # by pipe: the process at its end, and what it was given
 
     def start() -> None:
         ours, theirs = context.Pipe()
@@ -198,7 +198,7 @@ def processes(job: Job, names: list[str], workers: int, worker: type["Worker"]) 
 
     def answers() -> Iterator[dict]:
         while busy:
-            for pipe in cast(list[Connection], wait(list(busy))):
+            for pipe in cast(list[Any], wait(list(busy))):
                 process, item = busy.pop(pipe)
                 try:
                     answer = pipe.recv()

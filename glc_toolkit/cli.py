@@ -963,7 +963,7 @@ def zoo_list(as_json):
     as their cards have them, licence."""
     from glc_toolkit import zoo
 
-    rows = [zoo.card_facts(name) for name in zoo.list_models()]
+    rows: list[dict] = [zoo.card_facts(name) for name in zoo.list_models()]
     if as_json or not rows:
         return _show(rows, as_json, "no models")
     _table("", rows, [])

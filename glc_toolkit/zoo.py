@@ -210,7 +210,7 @@ def card_facts(model: str | os.PathLike) -> Facts:
     why."""
     folder = locate(model)
     name, version = versions.split(folder.name)
-    facts = {"name": os.fspath(model), "version": version}
+    facts: dict[str, Any] = {"name": os.fspath(model), "version": version}
     try:
         config = weights.read_facts(folder / WEIGHTS)["config"]
     except ModelFileError as error:

@@ -4,9 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import reduce
-from operator import getitem
+from operator import getitem, setitem
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -147,12 +147,12 @@ class Recipe(Strict):
         said = yaml.safe_load(Path(path).read_text())
         for change in changes:
             place, equals, value = change.partition("=")
-            *way, last = [int(key) if key.isdigit() else key for key in place.split(".")]
+            *way, last = cast(list[Any], [int(key) if key.isdigit() else key for key in place.split(".")])
             try:
                 inside = reduce(getitem, way, said)
                 if isinstance(inside, list):
-                    inside[last]  # only what is there can be changed
-                inside[last] = yaml.safe_load(value)
+                    getitem(inside, last)  # only what is there can be changed
+                setitem(inside, last, yaml.safe_load(value))
             except (KeyError, IndexError, TypeError):
                 equals = ""
             if not equals:
