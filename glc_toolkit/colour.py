@@ -121,8 +121,7 @@ def to_srgb(codes: np.ndarray, space: Space, peak: float | None = None) -> np.nd
     luminance = _xyz(tuple(space.primaries))[1].astype(np.float32) if codes.shape[2] == 3 else np.ones(1, np.float32)
     if peak is None:
         brightest = float(table[codes.max()])
-        peak = PEAK * brightest**1.2 if hlg else WHITE * brightest
-    most = peak / WHITE
+        peak = float(PEAK * brightest**1.2) if hlg else WHITE * brightest
     out = np.empty(codes.shape, np.float32)
     rows = max(2**20 // codes.shape[1], 1)  # at once, or a large picture takes its memory many times
     for at in range(0, len(codes), rows):
@@ -132,7 +131,7 @@ def to_srgb(codes: np.ndarray, space: Space, peak: float | None = None) -> np.nd
         if matrix is not None:
             light = light @ matrix
         light = light.clip(0)
-        out[at : at + rows] = _encoded(_rolled_off(light, most) if space.hdr else light)
+        out[at : at + rows] = _encoded(_rolled_off(light, peak / WHITE) if space.hdr else light)
     return out
 
 
