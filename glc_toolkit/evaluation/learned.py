@@ -60,13 +60,14 @@ def glc_family(name: str, effort: int = 0, max_pixels: int | None = None, device
     """A model that :func:`glc_toolkit.zoo.load` takes, its encoder at ``effort``; ``max_pixels`` as in ``encode``."""
     model = zoo.load(name, device)
     codes = range(model.quality_code(model.levels - 1) + 1)
-    kind, of = (GLCClip, "clips") if isinstance(model, GLCVideo) else (GLC, "at")
+    video = model if isinstance(model, GLCVideo) else None
     return Family(
         Path(name).resolve().name + (f"-effort{effort}" if effort else ""),
         f"weights {zoo.digest(name)[:16]}",
         [model.quality_of(code) for code in codes],
         range(model.levels),
-        **{of: lambda quality: kind(model, float(quality), effort, max_pixels)},
+        None if video else lambda quality: GLC(model, float(quality), effort, max_pixels),
+        clips=(lambda quality: GLCClip(video, float(quality), effort, max_pixels)) if video else None,
     )
 
 
