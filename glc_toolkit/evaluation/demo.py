@@ -28,7 +28,7 @@ def demo(
 
     Yields a row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
     """
-    against = [named(name)[0] for name in codecs] or able(RIVALS)
+    against = [named(name, device=device)[0] for name in codecs] or able(RIVALS)
     glc = zoo.load(model, device)
     x = io.to_tensor(picture, max_pixels, glc.downsampling_factor)
     out.mkdir(parents=True, exist_ok=True)

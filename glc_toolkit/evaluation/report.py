@@ -60,14 +60,14 @@ def report(
         command: what the page says it was made with.
         max_pixels: of a picture, as :func:`io.to_tensor` takes it.
         codecs: the rivals, by names that ``glc eval`` takes.
-        device: where the model runs.
+        device: where networks run.
         force: replace ``out`` even if it is read-only.
 
     Raises ``ValueError`` for curves that are none, and what reading pictures, loading models and writing raise.
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
     codec = zoo.load(model, device)
-    against = rivals(pictures, codecs)
+    against = rivals(pictures, codecs, device)
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
     levels = qualities or levels_of(codec)
     with io.replacing(out, force) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
@@ -104,11 +104,11 @@ def steps(pictures: Sequence[Path], levels: int, codecs: Sequence[str] = RIVALS)
     return len(pictures) * (levels + len(codecs) * (levels + len(LARGER)))
 
 
-def rivals(pictures: Sequence[Path], codecs: Sequence[str] = RIVALS) -> list[Family]:
+def rivals(pictures: Sequence[Path], codecs: Sequence[str] = RIVALS, device: str = "cpu") -> list[Family]:
     """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec.
     Others are all there, or an error says what is missing."""
     if tuple(codecs) != RIVALS:
-        return [named(name)[0] for name in codecs]
+        return [named(name, device=device)[0] for name in codecs]
 
     def longest(path: Path) -> int:
         try:
