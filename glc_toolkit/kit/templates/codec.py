@@ -13,7 +13,7 @@ from glc_toolkit.evaluation.codecs import Family
 class PalettePNG:
     """PNG with a palette of so many colours. ``decode`` is given nothing but the bytes."""
 
-    colours: int
+    colours: float | str
 
     def encode(self, picture: Image.Image) -> bytes:
         out = io.BytesIO()
