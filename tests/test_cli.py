@@ -557,13 +557,14 @@ def test_the_mode_of_a_file_is_kept_and_a_read_only_one_takes_force(picture, tmp
     file, out = tmp_path / "file.glc", tmp_path / "out.png"
     glc("encode", picture, file)
     file.chmod(0o640)
-    glc("encode", picture, file)
+    glc("encode", picture, file, "-y")
     assert file.stat().st_mode & 0o777 == 0o640
     out.write_bytes(b"old")
     for target, command in ((file, ("encode", picture)), (out, ("decode", file))):
         target.chmod(0o440)
         before = target.read_bytes()
-        assert "it is read-only; make it writable, or give --force" in glc(*command, target, code=1)
+        for asked in ((), ("-y",)):
+            assert "it is read-only; make it writable, or give --force" in glc(*command, target, *asked, code=1)
         assert target.read_bytes() == before
         glc(*command, target, "--force")
         assert target.stat().st_mode & 0o777 == 0o440
@@ -588,11 +589,11 @@ def test_a_stream_is_chosen_and_damage_costs_a_frame(clip, tmp_path, tiny_video_
     assert "has no pictures in its stream 3" in glc("encode", clip, out, *model, "--stream", 3, code=1)
     glc("encode", clip, out, *model, "--stream", 0)
     damaged(clip, 3)
-    said = glc("encode", clip, out, *model)
+    said = glc("encode", clip, out, *model, "-y")
     assert "could not be read; in the place of each the one before is repeated" in said
     assert json.loads(glc("info", out, *model, "--json"))["frames"] == 7
     before = out.read_bytes()
-    assert "cannot be decoded behind" in glc("encode", clip, out, *model, "--strict", code=1)
+    assert "cannot be decoded behind" in glc("encode", clip, out, *model, "--strict", "-y", code=1)
     assert out.read_bytes() == before
 
 
