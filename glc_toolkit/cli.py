@@ -1011,7 +1011,7 @@ def zoo_import(source, kind, folder, image, overwrite, as_json):
 
     if kind not in (known := [*official.ORIGINS, realesrgan.NAME]):
         raise Misuse(f"--as is one of {', '.join(known)}, not {kind!r}")
-    _may_replace(folder / "config.json", overwrite)
+    _may_replace(folder / "model.safetensors", overwrite)
     with _bar() as bar:
         bar.add_task("import", total=None)
         if kind == realesrgan.NAME:

@@ -441,7 +441,7 @@ def test_import_the_authors_video_checkpoint(authors, tmp_path):
     assert len(model.decompress(strings, shapes)) == 3
 
     torch.save({n: t for n, t in tensors.items() if n != "y_q_enc"}, tmp_path / "GLC_video.pth.tar")
-    assert "missing (1): y_q_enc" in glc("zoo", "import", tmp_path / "GLC_video.pth.tar", *options, code=1)
+    assert "missing (1): y_q_enc" in glc("zoo", "import", tmp_path / "GLC_video.pth.tar", *options, "-y", code=1)
 
 
 def test_a_video_model_needs_its_image_model(tmp_path):

@@ -193,9 +193,7 @@ class GLCModel(CompressionModel):
 
     @torch.no_grad()
     def analysis(self, x: Tensor) -> Tensor:
-        """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture. Raises ``ValueError`` for a NaN in it."""
-        if not torch.isfinite(x).all():
-            raise ValueError("x has to lie in [0, 1]: it has values that are no finite numbers")
+        """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture."""
         return self.backbone_analysis(self.pad(x.float()))
 
     def picture(self, l_hat: Tensor, shape: tuple[int, int]) -> Tensor:
