@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 .PHONY: demo test plugins lint types clean
 
 demo: $(VENV)/.installed
-	$(BIN)/glc demo $(IMAGE) -o demo
+	$(BIN)/glc demo $(IMAGE) -o demo -y
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -4,6 +4,9 @@ import inspect
 import re
 from pathlib import Path
 
+import griffe
+
+NO_DEFAULT = re.compile(r"<code>Sentinel\.UNSET</code>")  # how mkdocs-click shows an option of click 8.3 without one
 ROLE = re.compile(r":(?:class|func|meth|mod|data):(?=<code)")  # Sphinx roles in docstrings
 
 
@@ -15,7 +18,7 @@ def on_page_markdown(markdown: str, page, **_) -> str:
 
 
 def on_page_content(html: str, **_) -> str:
-    return ROLE.sub("", html)
+    return NO_DEFAULT.sub("", ROLE.sub("", html))
 
 
 def hooks() -> str:
@@ -32,11 +35,32 @@ def components() -> str:
 
     parts = []
     for kind in registry.KINDS:
-        found = {n: f for n, (f, plugin) in sorted(registry.components(kind).items()) if plugin == registry.BUILTIN}
+        found = {n: f for n, (f, plugin) in sorted(registry.components(kind).items()) if plugin in registry.BUILTINS}
         parts += [f"## {kind}", ""]
         for name, factory in found.items():
-            parts += [f"### {name}", "", arguments(factory), "", inspect.getdoc(factory) or "", ""]
+            parts += [f"### {name}", "", *described(factory), ""]
     return "\n".join(parts)
+
+
+def described(factory) -> list[str]:
+    """What a component is, and a table of what a config can say, with defaults and meaning."""
+    sections = griffe.Docstring(inspect.getdoc(factory) or "", parser="google").parse(warnings=False)
+    meaning = {}
+    lines = []
+    for section in sections:
+        if section.kind is griffe.DocstringSectionKind.parameters:
+            names = [(name.strip(), a.description) for a in section.value for name in a.name.split(",")]
+            meaning = dict(names)
+        elif section.kind is griffe.DocstringSectionKind.text:
+            lines += [section.value, ""]
+    parameters = inspect.signature(factory).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    if named:
+        lines += ["| argument | default | |", "|---|---|---|"]
+    for p in named:
+        default = "" if p.default is p.empty else f"`{p.default!r}`"
+        lines.append(f"| `{p.name}` | {default} | {' '.join(meaning.get(p.name, '').split()).replace('|', '&#124;')} |")
+    return lines
 
 
 def zoo() -> str:
@@ -54,10 +78,3 @@ def zoo() -> str:
 def first(thing) -> str:
     """The first sentence of a docstring, in a cell of a table."""
     return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split()).replace("|", "\\|")
-
-
-def arguments(factory) -> str:
-    """What a config can say, with the defaults."""
-    parameters = inspect.signature(factory).parameters.values()
-    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    return ", ".join(f"`{p.name}`" if p.default is p.empty else f"`{p.name}={p.default!r}`" for p in named)

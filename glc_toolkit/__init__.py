@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that the command line answers at once; names are resolved when first used.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from glc_toolkit.api import decode, decode_video, encode, encode_video, info
     from glc_toolkit.evaluation.show import show
     from glc_toolkit.types import BitstreamError, ModelFileError
+
+# CompressAI imports torch_geometric, which scripts two classes as it is imported: nothing that a user here can change.
+warnings.filterwarnings("ignore", message=r".*torch\.jit\.script", category=FutureWarning)
+warnings.filterwarnings("ignore", message=r".*torch\.jit\.script", category=DeprecationWarning)
 
 __version__ = "0.1.0"
 __all__ = [

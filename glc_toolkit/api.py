@@ -32,6 +32,7 @@ def encode(
     effort: int = 0,
     max_pixels: int | None = None,
     precision: str = "float32",
+    device: str = "cpu",
     progress: Callable[[float], object] = lambda share: None,
 ) -> bytes:
     """Compress a picture of any size to a GLC file.
@@ -46,6 +47,8 @@ def encode(
             useful, and each takes longer than a whole encoding without.
         max_pixels: refuse pictures that have more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
         precision: of a model given by name, see :meth:`GLCImage.set_precision`.
+        device: of a model given by name, as PyTorch calls it. On another than the CPU a picture may give another file,
+            which decodes to the same symbols everywhere.
         progress: called with the share done, in (0, 1], as the search for a budget or the effort goes on.
 
     Raises ``ValueError`` for a picture, quality, budget or effort that cannot be.
@@ -55,7 +58,7 @@ def encode(
     for name, value in (("target_bpp", target_bpp), ("max_bytes", max_bytes)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} has to be a positive number, not {value}")
-    codec = _loaded(model, GLCImage, precision)
+    codec = _loaded(model, GLCImage, precision, device)
     code = codec.quality_code(quality)
     x = io.to_tensor(image, max_pixels, codec.downsampling_factor).to(_device(codec))
     height, width = x.shape[-2:]
@@ -101,6 +104,7 @@ def decode(
     preview: bool = False,
     max_pixels: int | None = None,
     precision: str = "float32",
+    device: str = "cpu",
 ) -> Image.Image | Iterator[Image.Image]:
     """Decompress a GLC file to an RGB picture; of a video, to an iterator of them (see :func:`decode_video`).
 
@@ -110,6 +114,7 @@ def decode(
         preview: decode z alone, a blurred picture from the first few per cent of the file.
         max_pixels: refuse files that claim more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
         precision: of a model found or given by name, see :meth:`GLCImage.set_precision`.
+        device: likewise, as PyTorch calls it.
 
     Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
     """
@@ -117,8 +122,8 @@ def decode(
     if bitstream.is_video(data):
         if preview:
             raise ValueError("a preview is of a picture, not of a video")
-        return decode_video(data, model, max_pixels=max_pixels, precision=precision)
-    stream, model = open_stream(data, model, max_pixels, precision)
+        return decode_video(data, model, max_pixels=max_pixels, precision=precision, device=device)
+    stream, model = open_stream(data, model, max_pixels, precision, device)
     x_hat = model.decode_payload(stream.payload, stream.quality_code, (stream.height, stream.width), preview)
     return io.to_pillow(x_hat)
 
@@ -133,6 +138,7 @@ def encode_video(
     max_pixels: int | None = None,
     precision: str = "float32",
     effort: int = 0,
+    device: str = "cpu",
 ) -> Iterator[bytes]:
     """Compress frames, one at a time: yields the header of a GLC video, a record for each frame, and the end.
 
@@ -149,8 +155,9 @@ def encode_video(
         precision: as in :func:`encode`.
         effort: as in :func:`encode`, for each intra frame; those after it go on from there, with a 32nd of the steps,
             rounded up. See :class:`glc_toolkit.refine.VideoRefiner`.
+        device: as in :func:`encode`.
     """
-    codec = _loaded(model, GLCVideo, precision)
+    codec = _loaded(model, GLCVideo, precision, device)
     code = codec.quality_code(quality)
     period = codec.intra_period if intra_period is None else intra_period
     if period < 1:
@@ -194,6 +201,7 @@ def decode_video(
     precision: str = "float32",
     report: Callable[[videostream.Damage], object] | None = None,
     max_gap: int | None = None,
+    device: str = "cpu",
 ) -> Iterator[Image.Image]:
     """Decompress a GLC video, one RGB picture at a time.
 
@@ -211,9 +219,10 @@ def decode_video(
         report: called with each :class:`~glc_toolkit.videostream.Damage`; ``None`` warns.
         max_gap: frames that may be missing beyond as many as there are: reading ends at an intra frame further on.
             ``None`` is ``videostream.MAX_GAP``, 0 no limit.
+        device: as in :func:`decode`.
     """
     data = bitstream.of(data)
-    header, at, model = open_video(data, model, max_pixels, precision)
+    header, at, model = open_video(data, model, max_pixels, precision, device)
     end = math.inf if frames is None else start + frames
     at, number = _seek(data, at, start, max_gap)
     shape = (header.height, header.width)
@@ -264,19 +273,28 @@ def _warn(damage: videostream.Damage) -> None:
 
 
 def open_video(
-    data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None, precision: str = "float32"
+    data: bytes,
+    model: str | GLCModel | None = None,
+    max_pixels: int | None = None,
+    precision: str = "float32",
+    device: str = "cpu",
 ) -> tuple[videostream.VideoHeader, int, GLCVideo]:
     """The checked header of a video, the offset of its first record, and the model that reads it."""
     header, at = videostream.parse_header(data)
-    return header, at, _reader(header, model, max_pixels, GLCVideo, precision)
+    return header, at, _reader(header, model, max_pixels, GLCVideo, precision, device)
 
 
-def info(data: bytes | str | os.PathLike, model: str | GLCModel | None = None, max_pixels: int | None = None) -> Facts:
+def info(
+    data: bytes | str | os.PathLike,
+    model: str | GLCModel | None = None,
+    max_pixels: int | None = None,
+    device: str = "cpu",
+) -> Facts:
     """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
     data = bitstream.of(data)
     if bitstream.is_video(data):
-        return _video_info(data, model, max_pixels)
-    stream, model = open_stream(data, model, max_pixels)
+        return _video_info(data, model, max_pixels, device)
+    stream, model = open_stream(data, model, max_pixels, device=device)
     sections = model.sections(stream.payload, (stream.height, stream.width))
     return Facts(
         {
@@ -292,8 +310,26 @@ def info(data: bytes | str | os.PathLike, model: str | GLCModel | None = None, m
     )
 
 
-def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | None) -> Facts:
-    header, at, model = open_video(data, model, max_pixels)
+def header(data: bytes | str | os.PathLike) -> Facts:
+    """What the header of a file says without its model. Raises :class:`BitstreamError` for a bad file."""
+    data = bitstream.of(data)
+    head = videostream.parse_header(data)[0] if bitstream.is_video(data) else bitstream.parse(data)
+    facts = {
+        "model": None,
+        "fingerprint": head.fingerprint.hex(),
+        "width": head.width,
+        "height": head.height,
+        "quality": None,
+        "quality_byte": head.quality_code,
+        "bytes": len(data),
+    }
+    if isinstance(head, videostream.VideoHeader):
+        return Facts({**facts, "fps": float(head.fps), "intra_period": head.intra_period})
+    return Facts({**facts, "bpp": 8 * len(data) / (head.width * head.height)})
+
+
+def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | None, device: str) -> Facts:
+    header, at, model = open_video(data, model, max_pixels, device=device)
     items = list(videostream.records(data, at))
     frames = [item for item in items if isinstance(item, videostream.Frame)]
     damages = [item for item in items if isinstance(item, videostream.Damage)]
@@ -328,10 +364,11 @@ def open_stream(
     model: str | GLCModel | None = None,
     max_pixels: int | None = None,
     precision: str = "float32",
+    device: str = "cpu",
 ) -> tuple[bitstream.ImageStream, GLCImage]:
     """A checked stream and the model that reads it."""
     stream = bitstream.parse(data)
-    return stream, _reader(stream, model, max_pixels, GLCImage, precision)
+    return stream, _reader(stream, model, max_pixels, GLCImage, precision, device)
 
 
 def _reader(
@@ -340,15 +377,16 @@ def _reader(
     max_pixels: int | None,
     kind: type[Model],
     precision: str,
+    device: str,
 ) -> Model:
     """The model that reads a file with this header, which is within its limits."""
     if model is None:
-        model = zoo.by_fingerprint(stream.fingerprint, precision)
+        model = zoo.by_fingerprint(stream.fingerprint, precision, device)
         if not isinstance(model, kind):
             raise BitstreamError(
                 f"the file names {model.config.get('name')!r} as its model, which codes {CODES[type(model)]}"
             )
-    codec = _loaded(model, kind, precision)
+    codec = _loaded(model, kind, precision, device)
     own = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
     if own != stream.fingerprint:
         raise BitstreamError(
@@ -361,8 +399,8 @@ def _reader(
     return codec
 
 
-def _loaded(model: str | GLCModel, kind: type[Model], precision: str) -> Model:
-    model = model if isinstance(model, GLCModel) else zoo.load(model, precision=precision)
+def _loaded(model: str | GLCModel, kind: type[Model], precision: str, device: str) -> Model:
+    model = model if isinstance(model, GLCModel) else zoo.load(model, device, precision)
     if not isinstance(model, kind):
         raise ValueError(f"{model.config.get('name', 'this model')!r} codes {CODES[type(model)]}, not {CODES[kind]}")
     return model

@@ -1,4 +1,4 @@
-"""Many pictures: folders, tar shards and fsspec URLs, by one process or by Ray workers, with the same result.
+"""Many pictures: folders, tar shards and fsspec URLs, by one process, several, or Ray workers, with the same result.
 
 A file is the unit of work: a picture, or a tar shard, which becomes a tar shard. What became of each is a line of
 ``manifest.jsonl`` in the target, after a first line that says what the job is; a job that is run again does the files
@@ -12,13 +12,18 @@ import logging
 import math
 import os
 import posixpath
+import signal
+import sys
 import tarfile
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BytesIO
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple, cast
 
@@ -27,7 +32,7 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
-from glc_toolkit import api, bitstream, io, registry, versions, zoo
+from glc_toolkit import api, bitstream, io, mark, registry, versions, zoo
 from glc_toolkit.evaluation import evaluate
 from glc_toolkit.models import GLCImage
 from glc_toolkit.types import BitstreamError
@@ -50,9 +55,13 @@ class Job:
     target: str  #: folder, as a path or fsspec URL
     model: str | None = None  #: as :func:`glc_toolkit.zoo.load`; ``None`` decodes by the fingerprint in each file
     quality: float | None = None
+    target_bpp: float | None = None
+    max_bytes: int | None = None
+    effort: int = 0
     metrics: tuple[str, ...] = evaluate.METRICS
     max_pixels: int | None = None
     device: str = "cpu"
+    mark: bool = True  #: of decoded pictures, see :mod:`glc_toolkit.mark`
 
 
 @dataclass
@@ -98,12 +107,14 @@ def run(
 
     Args:
         job: what to do.
-        workers: Ray actors, each with one core (and GPU, if ``job.device`` is one) and the model; ``None`` is this
-            process alone, on one core too, or with ``address`` as many as the cluster has room for.
-        address: a Ray cluster, as ``ray.init`` takes it; ``None`` starts one on this machine for ``workers``.
+        workers: processes on this machine, or Ray actors with ``address``, each with one core (in Ray and GPU, if
+            ``job.device`` is one) and the model; ``None`` is this process alone, on one core too, or with ``address``
+            as many as the cluster has room for.
+        address: a Ray cluster, as ``ray.init`` takes it.
         progress: called after each file with files done, all files to do, and pictures done.
 
-    Raises ``ValueError`` if there is nothing to do, the target holds another job, or outputs would replace sources.
+    Raises ``ValueError`` if there is nothing to do, the target holds another job, outputs would replace sources, or
+    workers cannot be started; then nothing is written.
     """
     started = time.perf_counter()
     job = absolute(job)
@@ -113,26 +124,22 @@ def run(
     manifest = Manifest(job)
     todo = [name for name in names if not manifest.has(name)]
     report = Report(skipped=len(names) - len(todo))
-    if todo:
-        manifest.save()  # says whose folder this is, or at once that it cannot be written
-    results: Iterable[dict] = ()
     left, threads = dict.fromkeys(todo), torch.get_num_threads()
-    if todo and workers is None and address is None:
-        results = map(Worker(job), items(todo))
-    elif todo:
-        results = spread(job, todo, workers, address)
     try:
-        for result in results:
-            rows = json.loads(result["rows"])
-            manifest.add(name := rows[0]["source"], rows)
-            del left[name]
-            report.pictures += sum("bytes" in row for row in rows)
-            report.errors += [row for row in rows if "error" in row]
-            progress(len(todo) - len(left), len(todo), report.pictures)
-        for name in left:
-            row = {"source": name, "error": f"its worker died, and {RETRIES} times again when it was retried"}
-            manifest.add(name, [row])
-            report.errors.append(row)
+        with started_workers(job, todo, workers, address) as results:
+            if todo:
+                manifest.save()  # says whose folder this is, or before the work that it cannot be written
+            for result in results:
+                rows = json.loads(result["rows"])
+                manifest.add(name := rows[0]["source"], rows)
+                del left[name]
+                report.pictures += sum("bytes" in row for row in rows)
+                report.errors += [row for row in rows if "error" in row]
+                progress(len(todo) - len(left), len(todo), report.pictures)
+            for name in left:
+                row = {"source": name, "error": f"its worker died, and {RETRIES} times again when it was retried"}
+                manifest.add(name, [row])
+                report.errors.append(row)
     finally:
         torch.set_num_threads(threads)
         if manifest.lines:
@@ -161,19 +168,101 @@ def items(names: list[str]) -> list[dict[str, str]]:
     return [{"source": json.dumps(name)} for name in names]
 
 
-def spread(job: Job, names: list[str], workers: int | None, address: str | None) -> Iterator[dict]:
-    """The results of a :class:`Worker` for each name, from actors of Ray Data, as they come. A name whose worker died
-    again and again has none."""
+def started_workers(
+    job: Job, names: list[str], workers: int | None, address: str | None
+) -> AbstractContextManager[Iterable[dict]]:
+    """The results of a :class:`Worker` for each name as they come, once what gives them has started. A name whose
+    worker died again and again has none."""
+    if not names:
+        return nullcontext(())
+    if address is not None:
+        return cluster(job, names, workers, address)
+    if workers is None:
+        return nullcontext(map(Worker(job), items(names)))
+    return processes(job, names, min(workers, len(names)), Worker)
+
+
+@contextmanager
+def processes(job: Job, names: list[str], workers: int, worker: type["Worker"]) -> Iterator[Iterable[dict]]:
+    """Processes of this machine, each of which does one file after the other."""
+    context = get_context("spawn")  # a fork of a process that has used PyTorch's threads may hang
+    waiting, tries = deque(items(names)), Counter()
+    busy: dict[Any, tuple[Any, dict | None]] = {}  # by pipe: the process at its end, and what it was given
+
+    def start() -> None:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(worker, job, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        busy[ours] = (process, None)
+
+    def answers() -> Iterator[dict]:
+        while busy:
+            for pipe in cast(list[Any], wait(list(busy))):
+                process, item = busy.pop(pipe)
+                try:
+                    answer = pipe.recv()
+                except (EOFError, ConnectionError):  # it died
+                    pipe.close()
+                    process.join()
+                    if item is None:
+                        raise ValueError(f"a worker died as it started, with exit code {process.exitcode}") from None
+                    tries[item["source"]] += 1
+                    if tries[item["source"]] <= RETRIES:
+                        waiting.append(item)
+                    if waiting:
+                        start()
+                    continue
+                if isinstance(answer, Exception):
+                    raise answer
+                if waiting:
+                    busy[pipe] = (process, waiting.popleft())
+                    with suppress(ConnectionError):  # of one that has just died, which the next round notices
+                        pipe.send(busy[pipe][1])
+                else:
+                    pipe.close()
+                yield answer
+
+    try:
+        for _ in range(workers):
+            start()
+        results = answers()
+        next(results)  # the first is ready
+        yield (answer for answer in results if answer)
+    finally:
+        for process, _ in busy.values():
+            process.terminate()
+
+
+def serve(worker: type["Worker"], job: Job, pipe: Connection) -> None:
+    """What a process does: says ``{}`` when it has begun, or why it cannot, and then answers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process that started this one, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or partial files would stay
+    try:
+        does = worker(job)
+    except Exception as error:
+        pipe.send(error)
+        return
+    pipe.send({})
+    while True:
+        try:
+            item = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(does(item))
+
+
+@contextmanager
+def cluster(job: Job, names: list[str], workers: int | None, address: str) -> Iterator[Iterable[dict]]:
+    """Actors of Ray Data."""
     try:
         import ray.data  # pyright: ignore[reportMissingImports]  an extra
     except ImportError as error:
-        raise ValueError(f"several workers need ray ({error}): pip install 'glc-toolkit[ray]'") from None
+        raise ValueError(f"--ray needs ray ({error}): pip install 'glc-toolkit[ray]'") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     own = not ray.is_initialized()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if own and address is None:  # what the actors hand over is small
-        ray.init(num_cpus=workers, include_dashboard=False, object_store_memory=2**27, **quiet)
-    elif own:
+    if own:
         ray.init(address=address, **quiet)
     try:
         resource = "CPU" if job.device == "cpu" else "GPU"
@@ -193,7 +282,7 @@ def spread(job: Job, names: list[str], workers: int | None, address: str | None)
             num_gpus=None if resource == "CPU" else 1,
             max_task_retries=RETRIES,
         )
-        yield from results.iter_rows()
+        yield results.iter_rows()
     finally:
         if own:
             ray.shutdown()
@@ -283,22 +372,28 @@ class Worker:
         return {} if self.job.task == "eval" else {"output": renamed(self.job.task, name)}
 
     def encode(self, data: bytes) -> tuple[bytes, dict]:
-        output = api.encode(opened(data), self.model, self.job.quality, max_pixels=self.job.max_pixels)
+        output = self.stream(opened(data))
         return output, facts_of(output)
+
+    def stream(self, picture: Image.Image) -> bytes:
+        job = self.job
+        return api.encode(
+            picture, self.model, job.quality, job.target_bpp, job.max_bytes, job.effort, max_pixels=job.max_pixels
+        )
 
     def decode(self, data: bytes) -> tuple[bytes, dict]:
         if bitstream.is_video(data):
             raise BitstreamError("it is a video, which glc decode reads")
         model = self.model or self.known(bitstream.parse(data).fingerprint)
-        output = BytesIO()
-        cast(Image.Image, api.decode(data, model, max_pixels=self.job.max_pixels)).save(output, "png")
+        output, text = BytesIO(), mark.sentence(model.config.get("name", "unnamed")) if self.job.mark else ""
+        picture = cast(Image.Image, api.decode(data, model, max_pixels=self.job.max_pixels))
+        picture.save(output, "png", **mark.options(".png", text))
         return output.getvalue(), facts_of(output.getvalue())
 
     def measure(self, data: bytes) -> tuple[bytes, dict]:
         x = io.to_tensor(opened(data), self.job.max_pixels)
-        limit = self.job.max_pixels
-        stream = api.encode(io.to_pillow(x), self.model, self.job.quality, max_pixels=limit)
-        decoded = cast(Image.Image, api.decode(stream, self.model, max_pixels=limit))
+        stream = self.stream(io.to_pillow(x))
+        decoded = cast(Image.Image, api.decode(stream, self.model, max_pixels=self.job.max_pixels))
         values = evaluate.measure(io.to_tensor(decoded), x, self.distances)
         row = {"bytes": len(stream), "bpp": 8 * len(stream) / (x.shape[-1] * x.shape[-2]), **values}
         return stream, {key: value if math.isfinite(value) else None for key, value in row.items()}
@@ -312,6 +407,8 @@ class Manifest:
         model = job.model and (zoo.info(job.model)["fingerprint"] if job.task == "decode" else zoo.digest(job.model))
         facts = {"task": job.task, "source": source.fs.unstrip_protocol(source.root), "model": model}
         facts |= {} if job.task == "decode" else {"quality": job.quality}
+        facts |= {key: value for key in ("target_bpp", "max_bytes", "effort") if (value := getattr(job, key))}
+        facts |= {} if job.mark else {"mark": False}
         facts |= {"metrics": list(job.metrics)} if job.task == "eval" else {}
         self.head = {"job": facts}
         self.task = job.task

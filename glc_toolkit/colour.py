@@ -8,7 +8,7 @@ Reinhard, so that the brightest becomes white.
 from collections.abc import Callable, Sequence
 from functools import cache
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -82,7 +82,7 @@ class Space(NamedTuple):
     @property
     def hdr(self) -> str:
         """The name of a curve of high dynamic range, or nothing."""
-        return {_pq: "PQ", _hlg: "HLG"}.get(self.curve, "")
+        return "PQ" if self.curve is _pq else "HLG" if self.curve is _hlg else ""
 
 
 def coded(primaries: int, transfer: int, full: bool = True) -> Space | None:
@@ -121,7 +121,7 @@ def to_srgb(codes: np.ndarray, space: Space, peak: float | None = None) -> np.nd
     luminance = _xyz(tuple(space.primaries))[1].astype(np.float32) if codes.shape[2] == 3 else np.ones(1, np.float32)
     if peak is None:
         brightest = float(table[codes.max()])
-        peak = PEAK * brightest**1.2 if hlg else WHITE * brightest
+        peak = float(PEAK * brightest**1.2) if hlg else WHITE * brightest
     out = np.empty(codes.shape, np.float32)
     rows = max(2**20 // codes.shape[1], 1)  # at once, or a large picture takes its memory many times
     for at in range(0, len(codes), rows):
@@ -185,7 +185,7 @@ def by_profile(image: Image.Image, profile: bytes) -> Image.Image:
     """
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        kind = source.profile.xcolor_space.strip()
+        kind = _kind(source)
         if kind != KINDS[image.mode]:
             raise ProfileError(f"is for {kind}, not for {KINDS[image.mode]}")
         target = ImageCms.createProfile("sRGB")
@@ -200,9 +200,13 @@ def by_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return result or image
 
 
+def _kind(profile: ImageCms.ImageCmsProfile) -> str:
+    return cast(Any, profile.profile).xcolor_space.strip()
+
+
 def _is_srgb(source: ImageCms.ImageCmsProfile, target: ImageCms.ImageCmsProfile) -> bool:
     """Whether colours stay what they are, tried on grey or on a cube of colours."""
-    if source.profile.xcolor_space.strip() == "GRAY":
+    if _kind(source) == "GRAY":
         tried = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     else:
         levels = np.linspace(0, 255, 9).round().astype(np.uint8)

@@ -13,7 +13,7 @@ from glc_toolkit import bitstream, io, videostream, zoo
 from glc_toolkit.api import CODES, Model
 from glc_toolkit.coder import SLACK, Decoder
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
-from glc_toolkit.types import BitstreamError, ModelFileError
+from glc_toolkit.types import BitstreamError, ModelFileError, UnknownModelError
 
 HEADER, BEHIND = "header", "behind the last pass"
 
@@ -26,8 +26,9 @@ class Diagnosis:
     header: dict = field(default_factory=dict)  #: what could be read of it, right or wrong
     sections: dict[str, float] = field(default_factory=dict)  #: bytes that the symbols of each are worth
     problems: list[str] = field(default_factory=list)
+    unknown: str = ""  #: why its model is not known here; then nothing behind the header was looked at
     first_bad: str | None = None  #: section where the first problem shows; the damage is there or before it
-    shows: str = "nothing"  #: "the picture", "a preview", which frames, or "nothing"
+    shows: str = "nothing"  #: "the picture", "a preview", which frames, "nothing", or "nothing without its model"
 
     def add(self, problem: str, where: str | None = None) -> None:
         self.problems.append(problem)
@@ -38,7 +39,7 @@ class Diagnosis:
 
 
 def diagnose(
-    data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None
+    data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None, device: str = "cpu"
 ) -> tuple[Diagnosis, io.Image.Image | None]:
     """Look at a file as far as it can be read; with the preview of its z, if that can be shown.
 
@@ -46,18 +47,19 @@ def diagnose(
         data: the whole file, or what there is of it.
         model: what to read it with, whatever it names; ``None`` finds it by the fingerprint in the file.
         max_pixels: as in :func:`glc_toolkit.api.decode`.
+        device: likewise.
 
     Raises :class:`ModelFileError` if ``model`` is bad; a bad file is a result.
     """
     found = Diagnosis(len(data))
-    given = zoo.load(model) if isinstance(model, str) else model
+    given = zoo.load(model, device) if isinstance(model, str) else model
     if bitstream.is_video(data):
-        read_video(data, given, found)
+        read_video(data, given, found, device)
         return found, None
     stream = read_header(data, found)
     if stream is None:
         return found, None
-    codec = reader(stream, given, GLCImage, found)
+    codec = reader(stream, given, GLCImage, found, device)
     if codec is None:
         return found, None
     if reason := io.too_large(stream.width, stream.height, codec.downsampling_factor, max_pixels):
@@ -107,7 +109,7 @@ def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
     return bitstream.ImageStream(data[4:7], data[7], width, height, data[at:]) if readable else None
 
 
-def read_video(data: bytes, model: GLCModel | None, found: Diagnosis) -> None:
+def read_video(data: bytes, model: GLCModel | None, found: Diagnosis, device: str) -> None:
     """The header of a video, which frames are sound, and what the others suffer from."""
     try:
         header, at = videostream.parse_header(data)
@@ -134,7 +136,7 @@ def read_video(data: bytes, model: GLCModel | None, found: Diagnosis) -> None:
         else:
             runs.append([item.number, item.number])
     found.shows = ", ".join(f"frames {first} to {last}" for first, last in runs) or "nothing"
-    reader(header, model, GLCVideo, found)
+    reader(header, model, GLCVideo, found, device)
 
 
 def reader(
@@ -142,11 +144,16 @@ def reader(
     model: GLCModel | None,
     kind: type[Model],
     found: Diagnosis,
+    device: str,
 ) -> Model | None:
     """The model to go on with, if it is of the kind that the file is for."""
     if model is None:
         try:
-            model = zoo.by_fingerprint(stream.fingerprint)
+            model = zoo.by_fingerprint(stream.fingerprint, device=device)
+        except UnknownModelError as error:
+            found.unknown = str(error)
+            found.shows = "nothing without its model" if found.shows == "nothing" else f"{found.shows}, with its model"
+            return None
         except (BitstreamError, ModelFileError) as error:
             found.add(str(error), HEADER)
             return None

@@ -42,7 +42,7 @@ def opened(source: Source) -> Iterator["InputContainer"]:
         source = os.path.abspath(source)  # a colon in a relative name would be a protocol's
     else:
         source.seek(0)
-    with library().open(source) as container:
+    with library().open(source, metadata_errors="replace") as container:  # titles are in all kinds of encodings
         yield container
 
 
@@ -119,6 +119,8 @@ def _claimed(container: "InputContainer", track: "VideoStream") -> float:
             return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
         except ValueError:
             return 0
+    if container.format.name == "avi" and track.frames and track.average_rate:
+        return float(track.frames / track.average_rate)
     if container.duration and len(container.streams) == 1 and not container.format.flags & MAY_JUMP:
         return container.duration / 1e6
     return 0
@@ -183,7 +185,10 @@ class Footage:
 
     def _decoder(self) -> Any:
         decoder, av = self.track.codec_context, library()
-        if self.track.metadata.get("alpha_mode") == "1" and decoder.name in WITH_ALPHA:
+        if decoder is None:
+            raise PictureError("has pictures of a codec that FFmpeg does not know")
+        two_layers = any(key.lower() == "alpha_mode" and told == "1" for key, told in self.track.metadata.items())
+        if two_layers and decoder.name in WITH_ALPHA:
             try:
                 decoder = av.CodecContext.create(WITH_ALPHA[decoder.name], "r")
                 decoder.extradata = self.track.codec_context.extradata

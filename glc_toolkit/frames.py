@@ -52,7 +52,7 @@ def picture(frame: "VideoFrame", say: Say) -> np.ndarray:
     if space:
         rgb = (colour.to_srgb(rgb, space, _peak(frame)) * 255).round().astype(np.uint8)
     if clear:
-        opaque = alpha / np.float32(np.iinfo(alpha.dtype).max)
+        opaque = alpha / np.float32(255 if alpha.dtype == np.uint8 else 65535)
         rgb = (rgb * opaque + 255 * (1 - opaque)).round().astype(np.uint8)
     return np.ascontiguousarray(turned(rgb, *turn_of(frame)[:2]))
 

@@ -60,6 +60,11 @@ def glc_metrics():
 
 
 @hookspec
+def glc_codecs():
+    """Codecs to compare with: a family each, of pictures, clips or both."""
+
+
+@hookspec
 def glc_zoo():
     """Models: ``{name: folder}``, each folder holding config, card, weights and checksums."""
 

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from glc_toolkit import stills
+from glc_toolkit.mark import options
 from glc_toolkit.types import PictureError
 
 Picture = Image.Image | str | os.PathLike | np.ndarray | Tensor
@@ -137,16 +138,18 @@ def format_of(suffix: str) -> str:
     return format
 
 
-def save(image: Image.Image, path: str | os.PathLike, format: str = "", force: bool = False) -> None:
-    """Write a picture in the format of its name, or of ``format``, such as ``png``.
+def save(image: Image.Image, path: str | os.PathLike, format: str = "", mark: str = "", force: bool = False) -> None:
+    """Write a picture in the format of its name, or of ``format``, such as ``png``, with a ``mark`` in it (see
+    :mod:`glc_toolkit.mark`).
 
     Raises :class:`PictureError`, or ``OSError`` as :func:`replacing`, to which ``force`` goes.
     """
     path = Path(path)
-    written = format_of(f".{format}" if format else path.suffix)
+    suffix = f".{format}" if format else path.suffix
+    written = format_of(suffix)
     with replacing(path, force) as partial:
         try:
-            image.save(partial, written)
+            image.save(partial, written, **options(suffix, mark))
         except OSError:
             raise
         except Exception as error:  # as in reading
@@ -161,8 +164,9 @@ def check_writable(path: str | os.PathLike, force: bool = False) -> None:
             raise OSError(f"cannot write {path}: it is read-only; make it writable, or give --force")
     elif target.exists():
         return  # a device or pipe
-    if not os.access(target.parent, os.W_OK):
-        why = "Permission denied" if target.parent.exists() else "No such file or directory"
+    there = next(folder for folder in target.parents if folder.exists())  # those behind it are made
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        why = "Permission denied" if there.is_dir() else f"{there} is a file"
         raise OSError(f"cannot write {path}: {why}")
 
 
@@ -170,8 +174,9 @@ def check_writable(path: str | os.PathLike, force: bool = False) -> None:
 def replacing(path: str | os.PathLike, force: bool = False) -> Iterator[Path]:
     """Where to write a file that takes the name ``path`` once it is whole; a file that has the name stays until then.
 
-    A link stays one: what it points to is replaced, and its mode goes on to what replaces it. A device or pipe is
-    written to as it is. A read-only file is replaced with ``force`` alone. Raises ``OSError`` that names ``path``.
+    Folders that lead to it are made. A link stays one: what it points to is replaced, and its mode goes on to what
+    replaces it. A device or pipe is written to as it is. A read-only file is replaced with ``force`` alone. Raises
+    ``OSError`` that names ``path``.
     """
     device = Path(path).exists() and not Path(path).is_file()  # where a name like /dev/stdout leads may be no path
     target = Path(path).resolve()
@@ -182,6 +187,7 @@ def replacing(path: str | os.PathLike, force: bool = False) -> Iterator[Path]:
         if device:
             yield Path(path)
         else:
+            target.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             if target.is_file():
                 shutil.copymode(target, partial)

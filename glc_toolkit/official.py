@@ -305,7 +305,7 @@ def convert(tensors: dict[str, Tensor], kind: str, image: dict[str, Tensor] | No
         model = models.build(origin.config)
     intra = None if image is None else convert(image, "glc-image-paper")
     # What is learned is in the file; the flat table of z's codes is neither.
-    learned = {n: p for n, p in model.named_parameters() if p.requires_grad and n.startswith(origin.part)}
+    learned = {n: p for n, p in model.named_parameters() if p.requires_grad and p.numel() and n.startswith(origin.part)}
     ours = {n: p for n, p in learned.items() if intra is None or not n.startswith("image.")}
     wanted = {origin.name(name): tuple(parameter.shape) for name, parameter in ours.items()}
     apart = [prefix for prefix in origin.apart if any(name.startswith(f"{prefix}.") for name in tensors)]

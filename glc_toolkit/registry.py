@@ -27,10 +27,12 @@ HOOKS = {
     "context": "glc_contexts",
     "loss": "glc_losses",
     "metric": "glc_metrics",
+    "codec": "glc_codecs",
 }
 KINDS = tuple(HOOKS)
 STRICT = "GLC_STRICT_PLUGINS"  # set to 1 to turn a broken plugin from a warning into an error
 BUILTIN = "glc_toolkit.components"
+BUILTINS = (BUILTIN, "glc_toolkit.evaluation")  # the modules that bring ours
 
 
 class PluginError(Exception):
@@ -42,7 +44,8 @@ def manager() -> pluggy.PluginManager:
     """The plugin manager, with the built-ins and every installed plugin loaded."""
     pm = pluggy.PluginManager(hookspecs.PROJECT)
     pm.add_hookspecs(hookspecs)
-    pm.register(importlib.import_module(BUILTIN), name=BUILTIN)
+    for module in BUILTINS:
+        pm.register(importlib.import_module(module), name=module)
     for entry in entry_points(group=hookspecs.PROJECT):
         if pm.has_plugin(entry.name):
             first = pm.get_plugin(entry.name)
@@ -94,7 +97,7 @@ def named(hook: str) -> dict[str, tuple[Any, str]]:
             if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
                 raise TypeError(f"{hook} gives {values!r:.80}, not a dict by names")
         except (Exception, SystemExit) as error:
-            if plugin == BUILTIN:
+            if plugin in BUILTINS:
                 raise
             complain(plugin, error)
             continue

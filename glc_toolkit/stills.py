@@ -6,7 +6,7 @@ points of colours in PNG and AVIF, profiles in JPEG 2000. Those are read from th
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -95,6 +95,8 @@ def _eight_bits(image: Image.Image, untold: Untold, say: Say) -> np.ndarray:
 def _apart(image: Image.Image, untold: Untold) -> tuple[Image.Image, Image.Image | None]:
     """A picture of 8 bits -> its colours, in a mode of :data:`colour.KINDS`, and its alpha, if it has any."""
     clear = image.info.get("transparency")
+    if image.mode == "La":  # premultiplied
+        image = image.convert("LA")
     if image.mode == "LA":
         grey, alpha = image.split()
         return grey, alpha
@@ -181,7 +183,8 @@ def _untold(image: Image.Image) -> Untold:
     if image.format in READERS:
         with _file_of(image) as file:
             if file:
-                return READERS[image.format](file, image)
+                with suppress(IndexError):  # a file that is damaged where Pillow does not look
+                    return READERS[image.format](file, image)
     return Untold(16 if image.mode.startswith("I") else 8)
 
 

@@ -1,6 +1,7 @@
 """When pictures of a video are shown -> a constant rate, at which each is repeated until the next is due."""
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import TypeVar
@@ -12,6 +13,7 @@ USUAL = [Fraction(n) for n in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)]
 USUAL += [Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(48)]
 USUAL += [Fraction(50), Fraction(60000, 1001), Fraction(60)]
 FASTEST = USUAL[-1]  # of a rate that varies: what screens show
+SLOWEST = Fraction(1, 1001)
 LOST = 0.02  # share of pictures whose turn may be too short for the rate
 WAITING = 16  # pictures that one which comes too late can overtake
 AGO = 1.0  # seconds
@@ -30,21 +32,26 @@ def rate_of(times: Sequence[float], end: float, said: Iterable[Fraction | None])
     the rate varies, the first that is fast enough for almost all of them.
     """
     ends = np.append(times, end)
-    claims = [Fraction(rate).limit_denominator(1001) for rate in said if rate]
+    claims = [Fraction(rate).limit_denominator(1001) for rate in said if rate and rate >= SLOWEST]
     claims = [next((usual for usual in USUAL if abs(usual / rate - 1) < 1e-4), rate) for rate in claims]
     if not len(times) or end <= 0:
         return next((rate for rate in claims if rate <= 4 * FASTEST), FALLBACK)
-    mean = Fraction(len(times) / end).limit_denominator(1001)
-    near = [rate for rate in USUAL if abs(rate / mean - 1) < 2e-3]
+    mean = max(Fraction(len(times) / end).limit_denominator(1001), SLOWEST)
     count = np.arange(len(ends))
-    for rate in (*claims, *near, mean):
+    for rate in (*claims, *_near(mean, ends), mean):
         if np.array_equal(slots(ends, rate), count):
             return rate
     for rate in (*claims, *USUAL):
         distinct = len(np.unique(slots(ends, rate)))
         if rate <= max(FASTEST, mean) and len(ends) - distinct <= LOST * len(ends):
-            return rate
+            return rate if rate in claims else _near(rate, ends)[0]
     return max(FASTEST, mean)
+
+
+def _near(rate: Fraction, times: np.ndarray) -> list[Fraction]:
+    """Usual rates about ``rate``, that which ``times`` lie on most exactly first."""
+    rates = [usual for usual in USUAL if abs(usual / rate - 1) < 2e-3]
+    return sorted(rates, key=lambda near: float(np.abs(times * float(near) - slots(times, near)).sum()))
 
 
 def in_order(
@@ -58,25 +65,28 @@ def in_order(
     """
     waiting: list[tuple[float, int, T]] = []
     last = shift = gap = 0.0
+    shown = math.inf
+
+    def first() -> tuple[float, T]:
+        nonlocal shown, gap
+        time, _, picture = heapq.heappop(waiting)
+        gap = time - shown if 0 < time - shown < AGO else gap
+        shown = time
+        return time, picture
+
     for number, (time, picture) in enumerate(pictures):
         time += shift
         if number and not -(AGO if mixed() else back) <= time - last <= jump:
             while waiting:
-                yield _first(waiting)
+                yield first()
             shift += last + gap - time
             time = last + gap
-        gap = time - last if number and 0 < time - last < AGO else gap
         last = max(last, time) if number else time
         heapq.heappush(waiting, (time, number, picture))
         while len(waiting) > (WAITING if mixed() else 0):
-            yield _first(waiting)
+            yield first()
     while waiting:
-        yield _first(waiting)
-
-
-def _first(waiting: list[tuple[float, int, T]]) -> tuple[float, T]:
-    time, _, picture = heapq.heappop(waiting)
-    return time, picture
+        yield first()
 
 
 def steady(pictures: Iterable[tuple[float, T]], rate: Fraction, end: float = 0) -> Iterator[T]:

@@ -14,6 +14,10 @@ class BitstreamError(Exception):
     """A stream is damaged, truncated, foreign, or needs another model."""
 
 
+class UnknownModelError(BitstreamError):
+    """A file is whole as far as its header goes, but no known model wrote it."""
+
+
 class ModelFileError(Exception):
     """A model folder or weights file is missing, damaged, or does not fit this version."""
 

@@ -176,8 +176,10 @@ def pack(model: GLCModel, exact: bool = False) -> dict[str, Tensor]:
     """Parameters as they are stored: see the top of this file. One that has several names is stored under each."""
     modules = model.named_modules(remove_duplicate=False)
     convolutions = {f"{name}.weight" for name, m in modules if isinstance(m, torch.nn.Conv2d)}
-    stored = {}
+    stored, kept = {}, model.state_dict()
     for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name not in kept:  # NoQuantiles
+            continue
         value = parameter.detach()
         if exact:
             stored[name] = value.float().contiguous().clone()
@@ -220,4 +222,4 @@ def plugins_of(config: dict) -> list[str]:
                 visit(inner)
 
     visit(config)
-    return sorted(found - {registry.BUILTIN})
+    return sorted(found - set(registry.BUILTINS))

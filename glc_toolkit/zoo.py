@@ -16,10 +16,12 @@ branch, tag or commit.
 import copy
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,8 +35,9 @@ from glc_toolkit import __version__, models, registry, versions, weights
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.paths import shipped_zoo
-from glc_toolkit.types import BitstreamError, ModelFileError
+from glc_toolkit.types import ModelFileError, UnknownModelError
 
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 CONFIG, WEIGHTS, CARD, SUMS = FILES = ("config.json", "model.safetensors", "README.md", "SHA256SUMS")
 RELEASES = "FINGERPRINTS"  # of all versions ever released, those too that a wheel leaves out: fingerprint, name@version
 # Networks that no wheel brings, and how each is made.
@@ -201,23 +204,65 @@ def info(model: str | os.PathLike) -> Facts:
     )
 
 
-def by_fingerprint(start: bytes, precision: str = "float32") -> GLCModel:
-    """The known model whose fingerprint starts so. Raises :class:`BitstreamError` if there is none."""
+def card_facts(model: str | os.PathLike) -> Facts:
+    """A line about a model for a list of several: its version, what it codes, its size, and from its card the rate and
+    metrics of its usual quality and the licence. What a card does not say is left out. Of a folder that cannot be read,
+    why."""
+    folder = locate(model)
+    name, version = versions.split(folder.name)
+    facts: dict[str, Any] = {"name": os.fspath(model), "version": version}
+    try:
+        config = weights.read_facts(folder / WEIGHTS)["config"]
+    except ModelFileError as error:
+        return Facts({**facts, "codes": "", "fault": str(error)})
+    card = (folder / CARD).read_text("utf-8") if os.path.isfile(folder / CARD) else ""
+    facts["codes"] = "videos" if config.get("model") == "video" else "pictures"
+    facts["bytes"] = (folder / WEIGHTS).stat().st_size
+    for row in _table(card):
+        numbers = {key: float(value) for key, value in row.items() if NUMBER.fullmatch(value)}
+        if abs(numbers.pop("quality", -1.0) - config.get("default_quality", math.inf)) < 5e-5:
+            facts |= numbers
+            break
+    if licence := re.search(r"^license: *(.+)$", card.partition("\n---\n")[0], re.MULTILINE) or re.search(
+        rf"^\| *[^|]*\b{re.escape(name)}\b[^|]*\|[^|]*\| *([^|]+?) *\|$", _shipped_licences(folder), re.MULTILINE
+    ):
+        facts["licence"] = licence[1]
+    return Facts(facts)
+
+
+def _table(card: str) -> Iterator[dict[str, str]]:
+    """Rows of the first table of a card that has a column bpp, by its head."""
+    lines = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in card.splitlines() if line[:1] == "|"]
+    head = next((i for i, line in enumerate(lines) if "bpp" in line), len(lines))
+    for line in lines[head + 2 :]:
+        if len(line) != len(lines[head]) or "bpp" in line:
+            return
+        yield dict(zip(lines[head], line, strict=True))
+
+
+def _shipped_licences(folder: Path) -> str:
+    file = folder.parent / "LICENSES.md"
+    return file.read_text("utf-8") if os.path.isfile(file) else ""
+
+
+def by_fingerprint(start: bytes, precision: str = "float32", device: str = "cpu") -> GLCModel:
+    """The known model whose fingerprint starts so. Raises :class:`UnknownModelError` if there is none."""
     for _, folder in registry.model_folders():
         try:
             fingerprint = weights.read_facts(folder / WEIGHTS)["fingerprint"]
         except ModelFileError:
             continue  # a broken folder must not keep the others from being found
         if fingerprint.startswith(start.hex()):
-            return load(folder, precision=precision)
+            return load(folder, device, precision)
     if name := released(start.hex()):
-        raise BitstreamError(
-            f"this file needs {name}, which is not here. Put its folder into one that GLC_ZOO names, or give the model "
-            "that wrote it"
+        raise UnknownModelError(
+            f"this file needs {name}, which is not here. Put its folder into one that GLC_ZOO names, or give it as the "
+            "model (-m FOLDER)"
         )
-    raise BitstreamError(
-        f"no known model has the fingerprint {start.hex()} that this file needs; "
-        f"known are {', '.join(list_models()) or 'none'}. Give the model that wrote it."
+    raise UnknownModelError(
+        f"no known model has the fingerprint {start.hex()} that this file needs; known are "
+        f"{', '.join(list_models()) or 'none'}. Give the folder of the model that wrote it (-m FOLDER), or put the "
+        "folder around it into GLC_ZOO"
     )
 
 
@@ -237,6 +282,7 @@ def register_with_compressai() -> None:
     in bf16, since no cast may move its symbols.
     """
     from compressai.zoo import image_models
+    from compressai.zoo import models as all_models
     from compressai.zoo.image import model_architectures
 
     model_architectures["glc-image"] = GLCImage
@@ -260,7 +306,7 @@ def register_with_compressai() -> None:
             model.half = lambda: InHalf(model)
             return model
 
-        image_models[name] = pretrained
+        image_models[name] = all_models[name] = pretrained
         model_architectures[name] = GLCImage  # of checkpoints
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glc_toolkit import hookimpl, models, registry, zoo
+from glc_toolkit import hookimpl, models, progress, registry, zoo
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 
@@ -16,6 +16,7 @@ hypothesis.settings.register_profile("glc", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("glc")
 
 ROOT = Path(__file__).parent.parent
+progress.EVERY = 1e6  # on a slow machine a line of progress would come between those that tests read
 
 
 @pytest.fixture(scope="session")

@@ -299,7 +299,8 @@ def memory_limit(more: int):
 GLC = "from glc_toolkit.cli import main; main()"
 
 
-def test_a_job_that_is_killed_leaves_no_partial_file_and_goes_on(source, tiny_folder, tmp_path):
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_a_job_that_is_killed_leaves_no_partial_file_and_goes_on(workers, source, tiny_folder, tmp_path):
     """By SIGTERM, in the middle; the outcome is that of a job that was left alone."""
     noise = np.random.default_rng(1)
     for i in range(30):
@@ -308,7 +309,7 @@ def test_a_job_that_is_killed_leaves_no_partial_file_and_goes_on(source, tiny_fo
         for i in range(30):
             tar.add(source / f"{i}.png", f"{i}.png")
     start = [sys.executable, "-W", "ignore", "-c", GLC, "bulk", source]
-    end, out = ["-m", tiny_folder], tmp_path / "killed"
+    end, out = ["-m", tiny_folder, *workers], tmp_path / "killed"
     job = subprocess.Popen([*start, out, *end], stderr=subprocess.PIPE)
     while not (partial := list(out.glob(".*.partial.tar"))):
         assert job.poll() is None, job.stderr.read()
@@ -382,7 +383,7 @@ def test_the_command(source, tiny_folder, tmp_path):
 @pytest.mark.parametrize(
     "arguments, code, message",
     [
-        (["--decode", "-q", "1"], 2, "--quality is for encoding"),
+        (["--decode", "-q", "1"], 2, "are for encoding, not for --decode"),
         (["--metric", "psnr"], 2, "--metric goes with --eval"),
         (["--eval", "--metric", "beauty"], 2, "no metric beauty"),
         (["-q", "99"], 2, "quality has to be between"),
@@ -395,26 +396,60 @@ def test_mistakes(arguments, code, message, source, tmp_path, model):
     assert result.exit_code == code and message in result.output and not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-def test_two_workers_of_which_some_die(job, source, tmp_path, monkeypatch):
+class Mortal(bulk.Worker):
+    """It dies of one picture always, and of another the first time."""
+
+    def __call__(self, item):
+        once = Path(os.environ["GLC_TEST_DIED"])
+        first = json.loads(item["source"]) == "sub/a.png" and not once.exists()
+        once.touch() if first else None
+        if first or json.loads(item["source"]) == "deadly.png":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(item)
+
+
+class Stillborn(bulk.Worker):
+    def __init__(self, job):
+        raise RuntimeError("no memory for the model")
+
+
+def test_workers_that_cannot_start_leave_nothing_behind(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(bulk, "Worker", Stillborn)
+    for workers in (None, 1):
+        with pytest.raises(RuntimeError, match="no memory for the model"):
+            bulk.run(job(), workers=workers)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match="--ray needs ray"):
+        bulk.run(job(), address="auto")
+    assert not (tmp_path / "out").exists()
+
+
+def test_budgets_and_effort(job, source, tiny_model, tmp_path):
+    one = {"source": str(source / "a.png")}
+    bulk.run(job("bytes", max_bytes=250, **one))
+    assert (tmp_path / "bytes" / "a.png.glc").read_bytes() == api.encode(source / "a.png", tiny_model, max_bytes=250)
+    bulk.run(job("bpp", target_bpp=0.9, effort=1, **one))
+    made = (tmp_path / "bpp" / "a.png.glc").read_bytes()
+    assert made == api.encode(source / "a.png", tiny_model, target_bpp=0.9, effort=1)
+    with pytest.raises(ValueError, match="is of another job"):
+        bulk.run(job("bpp", target_bpp=0.9, **one))
+    report = bulk.run(job("small", max_bytes=12, **one))
+    assert "the lowest quality already takes" in report.errors[0]["error"]
+
+
+@pytest.mark.parametrize("address", [None, pytest.param("local", marks=pytest.mark.slow)])
+def test_two_workers_of_which_some_die(address, job, source, tmp_path, monkeypatch):
     """The same bytes as one process; a file whose worker dies is retried, and reported if that never ends."""
-    pytest.importorskip("ray.data", reason="ray is not installed: pip install 'glc-toolkit[ray]'")
+    if address:
+        pytest.importorskip("ray.data", reason="ray is not installed: pip install 'glc-toolkit[ray]'")
     (source / "deadly.png").write_bytes((source / "a.png").read_bytes())
     once = tmp_path / "died"
-
-    class Mortal(bulk.Worker):
-        def __call__(self, item):
-            first = json.loads(item["source"]) == "sub/a.png" and not once.exists()
-            once.touch() if first else None
-            if first or json.loads(item["source"]) == "deadly.png":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().__call__(item)
-
+    monkeypatch.setenv("GLC_TEST_DIED", str(once))
     monkeypatch.setattr(bulk, "RETRIES", 1)
     with monkeypatch.context() as patch:
         patch.setattr(bulk, "Worker", Mortal)
         seen = []
-        report = bulk.run(job("two"), workers=2, progress=lambda *numbers: seen.append(numbers))
+        report = bulk.run(job("two"), 2, address, progress=lambda *numbers: seen.append(numbers))
     assert once.exists() and report.pictures == 6 and seen[-1] == (6, 7, 6)
     assert [error["source"] for error in report.errors] == ["broken.png", "deadly.png", "sub/shard.tar"]
     assert "its worker died" in report.errors[1]["error"]

@@ -11,16 +11,19 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+import click
 import pytest
 import torch
+from click.shell_completion import BashComplete
 from click.testing import CliRunner
 from PIL import Image
 
-from glc_toolkit import api, clips, hookimpl, io, registry
+from glc_toolkit import __version__, api, clips, hookimpl, io, registry
 from glc_toolkit.bitstream import ImageStream
-from glc_toolkit.cli import _bar, cli, main
+from glc_toolkit.cli import NO, _bar, _may_replace, cli, main
 from tests.conftest import ROOT
 from tests.test_clips import frames
+from tests.test_footage import damaged
 
 GLC = Path(sys.executable).with_name("glc")
 
@@ -57,8 +60,8 @@ def test_encode_info_decode(picture, tmp_path, model):
     assert "y pass 3" in glc("info", file)
     glc("decode", file, out)
     assert Image.open(out).size == (56, 40)
-    glc("decode", file, out, "--preview")
-    assert "bpp" in glc("encode", picture, file, "--max-bytes", 5000)
+    glc("decode", file, out, "--preview", "-y")
+    assert "bpp" in glc("encode", picture, file, "--max-bytes", 5000, "-y")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,12 @@ def test_encode_info_decode(picture, tmp_path, model):
         (["encode", "{picture}", "{out}", "--target-bpp", "1", "--max-bytes", "9"], 2, "not several"),
         (["encode", "{picture}", "{out}", "--max-bytes", "9"], 1, "over the budget"),
         (["encode", "{picture}", "{out}", "--max-pixels", "100"], 1, "noise.png: 56 x 40 pixels, 4096 with padding"),
-        (["encode", "{picture}", "/nonexistent/x.glc"], 1, "cannot write /nonexistent/x.glc: No such file"),
+        (["encode", "{picture}", "{picture}/in/x.glc"], 1, "noise.png/in/x.glc: {picture} is a file"),
+        (["encode", "{picture}", "{line}"], 1, "line exists; -y replaces it"),
+        (["encode", "{picture}", "{line}", "-n"], 1, "line exists; -y replaces it"),
+        (["compare", "{picture}", "{broken}"], 1, "cannot be read as a picture"),
+        (["compare", "{picture}", "{larger}"], 1, "larger.png has 57 x 40 pixels, {picture} 56 x 40"),
+        (["compare", "{picture}", "{picture}", "--metric", "beauty"], 2, "no metric beauty"),
         (["encode", "{picture}", "{picture}"], 2, "noise.png is the file to read"),
         (["encode", "{picture}", "{link}"], 2, "link is the file to read"),
         (["decode", "{broken}", "{broken}"], 2, "broken.glc is the file to read"),
@@ -117,15 +125,109 @@ def test_mistakes_are_one_line_and_an_exit_code(arguments, code, message, pictur
     (tmp_path / "line").write_bytes(ImageStream(model.fingerprint(), 0, 2**26, 1, b"x").to_bytes())
     (tmp_path / "link").symlink_to(picture)
     (tmp_path / "empty").mkdir()
+    Image.new("RGB", (57, 40)).save(tmp_path / "larger.png")
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(2**40)
     names = {path.stem: path for path in tmp_path.iterdir()} | {"picture": picture, "out": tmp_path / "out"}
     output = glc(*(a.format(**names) for a in arguments), code=code)
-    assert message in output
+    assert message.format(**names) in output
     assert "Traceback" not in output
     assert not list(tmp_path.glob("out*")) and picture.read_bytes() == before
     if code == 1 or not output.startswith("Usage:"):
         assert len(output.strip().splitlines()) == 1
+
+
+def test_folders_are_made_and_outputs_are_replaced_if_told(picture, tmp_path, tiny_folder, monkeypatch):
+    file, model = tmp_path / "new" / "folder" / "noise.glc", ("-m", tiny_folder)
+    glc("encode", picture, file, *model)
+    before = file.read_bytes()
+    assert "exists; -y replaces it" in glc("encode", picture, file, *model, "-q", 0, code=1)
+    assert file.read_bytes() == before
+    glc("encode", picture, file, *model, "-q", 0, "-y")
+    assert (after := file.read_bytes()) != before
+    answers = iter([False, True])
+    for stream in (sys.stdin, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setattr(click, "confirm", lambda question, err: next(answers))
+    with pytest.raises(click.ClickException, match="is left as it was"):
+        _may_replace(file, None)
+    _may_replace(file, None)
+    with pytest.raises(click.ClickException, match="-y replaces it"):
+        _may_replace(file, NO)
+    assert file.read_bytes() == after
+
+
+def test_errors_in_json(picture, tmp_path):
+    for arguments, code in ((("-m", "nowhere"), 1), (("-q", 1, "--max-bytes", 9), 2), (("--nonsense",), 2)):
+        said = json.loads(glc("encode", picture, tmp_path / "out.glc", *arguments, "--json", code=code))
+        assert said["exit_code"] == code and said["error"]
+
+
+def test_what_was_decoded_says_so(picture, tmp_path, tiny_folder):
+    file, model = tmp_path / "noise.glc", ("-m", tiny_folder)
+    glc("encode", picture, file, *model)
+    facts = json.loads(glc("decode", file, tmp_path / "out.png", *model, "--json"))
+    assert (facts["width"], facts["height"], facts["model"], facts["problems"]) == (56, 40, "tiny", [])
+    for name in ("out.png", "out.jpg", "out.webp", "out.avif", "out.bmp"):
+        glc("decode", file, tmp_path / name, *model, "-y")
+        with Image.open(tmp_path / name) as image:
+            assert name == "out.bmp" or "compositeWithTrained" in str(image.info.get("xmp"))
+    with Image.open(tmp_path / "out.png") as image:
+        assert f"glc-toolkit {__version__} with the generative codec tiny" in image.text["Description"]
+    glc("decode", file, tmp_path / "plain.png", *model, "--no-mark")
+    with Image.open(tmp_path / "plain.png") as plain, Image.open(tmp_path / "out.png") as marked:
+        assert not plain.text and "xmp" not in plain.info
+        assert plain.tobytes() == marked.tobytes()
+
+
+def test_a_file_of_an_unknown_model_is_described(picture, clip, tmp_path, tiny_folder, tiny_video_folder):
+    for source, folder in ((picture, tiny_folder), (clip, tiny_video_folder)):
+        file = tmp_path / f"{folder.name}.glc"
+        glc("encode", source, file, "-m", folder)
+        facts = json.loads(glc("info", file, "--json").partition("\n")[2])  # a line on the standard error first
+        assert facts["model"] is None and facts["width"] and len(facts["fingerprint"]) == 6
+        assert "-m FOLDER" in glc("info", file) and "unknown here" in glc("info", file)
+        said = glc("doctor", file)
+        assert "sound, as far as can be told without its model" in said and "-m FOLDER" in said
+        file.write_bytes(file.read_bytes()[:-4])
+        said = glc("doctor", file, code=1)
+        assert "damaged or foreign" in said and "-m FOLDER" in said
+
+
+def test_a_preview_of_what_is_left(tmp_path, photo, model):
+    photo.save(tmp_path / "photo.png")
+    glc("encode", tmp_path / "photo.png", tmp_path / "photo.glc")
+    data = (tmp_path / "photo.glc").read_bytes()
+    (tmp_path / "cut.glc").write_bytes(data[: len(data) // 2])
+    assert "its checksum does not match" in glc("decode", tmp_path / "cut.glc", tmp_path / "cut.png", code=1)
+    said = glc("decode", tmp_path / "cut.glc", tmp_path / "cut.png", "--preview")
+    assert "cut short" in said and Image.open(tmp_path / "cut.png").size == photo.size
+    (tmp_path / "cut.glc").write_bytes(data[:14])
+    assert "does not match" in glc("decode", tmp_path / "cut.glc", tmp_path / "none.png", "--preview", code=1)
+
+
+def test_two_pictures_that_exist_are_compared(picture, tmp_path, noise):
+    Image.fromarray(noise // 2).save(tmp_path / "dark.png")
+    rows = json.loads(glc("compare", picture, tmp_path / "dark.png", picture, "--metric", "psnr", "--json"))
+    assert [row["picture"] for row in rows] == [str(tmp_path / "dark.png"), str(picture)]
+    x, x_hat = (io.to_tensor(path) for path in (picture, tmp_path / "dark.png"))
+    assert rows[0]["psnr"] == pytest.approx(float(-10 * torch.log10((x - x_hat).square().mean())), abs=1e-4)
+    assert "dB" in glc("compare", picture, tmp_path / "dark.png", "--metric", "psnr")
+
+
+def test_names_are_completed():
+    def offered(*typed):
+        words = " ".join(["glc", *typed])
+        variables = {"COMP_WORDS": words, "COMP_CWORD": str(len(typed))}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            shell = BashComplete(cli, {}, "glc", "_GLC_COMPLETE")
+            return [line.partition(",")[2] for line in shell.complete().splitlines()]
+
+    assert offered("encode", "a", "b", "-m", "glc-im") == ["glc-image-0.03"]
+    assert "lpips-alex" in offered("eval", "x", "--metric", "lp")
+    assert {"avif", "avif-half"} <= set(offered("eval", "x", "-c", "av"))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +328,11 @@ def test_a_bar_is_for_terminals(monkeypatch, picture, tmp_path, model):
 def test_lists():
     assert "vqgan" in glc("plugins", "list")
     assert json.loads(glc("plugins", "list", "--json"))["hyper"]["factorized"] == "glc_toolkit.components"
-    assert "glc-image-0.03" in json.loads(glc("zoo", "list", "--json"))
+    listed = {row["name"]: row for row in json.loads(glc("zoo", "list", "--json"))}
+    facts = listed["glc-image-0.03"]
+    assert facts["codes"] == "pictures" and 0.01 < facts["bpp"] < 0.1 and facts["bytes"] > 10**6
+    assert facts["licence"].startswith("Apache-2.0") and listed["glc-video-0.01"]["codes"] == "videos"
+    assert "lpips-alex" in glc("zoo", "list")
     assert "fingerprint" in glc("zoo", "info", "glc-image-0.03")
     assert "glc-image-0.03: ok" in glc("zoo", "verify", "glc-image-0.03")
 
@@ -242,8 +348,8 @@ def test_pictures_too_small_for_a_metric(tmp_path, model):
     assert row["results"]["ms-ssim-rgb"] == [None] * 4 and row["images"][0]["lpips-alex"] is None
     assert row["results"]["dists"][0] > 0
     for output in (glc("eval", tmp_path), glc("demo", tmp_path / "small.png", "-o", tmp_path)):
-        assert " - " in output and "no value" in output
-    assert json.loads(glc("demo", tmp_path / "small.png", "-o", tmp_path, "--json"))[0]["lpips-alex"] is None
+        assert " - " in output and "no value" in output and "bits/pixel" in output and " dB " in output
+    assert json.loads(glc("demo", tmp_path / "small.png", "-o", tmp_path, "-y", "--json"))[0]["lpips-alex"] is None
 
 
 def test_eval(picture, tmp_path, model):
@@ -282,7 +388,7 @@ def test_an_installed_plugin_is_found_checked_and_tested(tmp_path):
 
     assert "focal_frequency        glc_example" in run(GLC, "plugins", "list").stdout
     checked = run(GLC, "plugins", "check", "glc_example")
-    assert checked.returncode == 0 and "3 passed" in checked.stdout, checked.stdout
+    assert checked.returncode == 0 and "\n3 passed" in checked.stdout, checked.stdout
     tested = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", source)
     assert tested.returncode == 0, tested.stdout
 
@@ -306,22 +412,27 @@ def test_a_video_there_and_back(clip, tmp_path, tiny_video_folder):
     assert sum(described["sections"].values()) == facts["bytes"] and described["damages"] == []
     assert "I frame      4" in glc("info", file, *model)
 
-    glc("decode", file, tmp_path / "out.mkv", *model)
+    facts = json.loads(glc("decode", file, tmp_path / "out.mkv", *model, "--json"))
+    assert (facts["frames"], facts["width"], facts["damages"], facts["interrupted"]) == (7, 70, [], False)
     with clips.opened(tmp_path / "out.mkv") as (out, decoded):
         assert (out.width, out.height, out.fps, len(list(decoded))) == (70, 52, 25, 7)
+    for name, more in (("marked.mp4", ()), ("plain.mp4", ("--no-mark",))):
+        glc("decode", file, tmp_path / name, *model, "--frames", 1, *more)
+        with pytest.importorskip("av").open(str(tmp_path / name)) as container:
+            assert ("generative codec tiny-video" in container.metadata.get("comment", "")) == (more == ())
     glc("decode", file, tmp_path / "png", *model)
     glc("decode", file, tmp_path / "some", *model, "--start", 5, "--frames", 1)
     whole, some = (sorted((tmp_path / name).iterdir()) for name in ("png", "some"))
     assert len(whole) == 7 and [p.read_bytes() for p in some] == [whole[5].read_bytes()]
 
-    glc("encode", clip, file, *model, "--start", 2, "--frames", 3, "--intra-period", 2, "-q", 0)
+    glc("encode", clip, file, *model, "--start", 2, "--frames", 3, "--intra-period", 2, "-q", 0, "-y")
     assert [r["type"] for r in json.loads(glc("info", file, *model, "--json"))["records"]] == list("IPI")
 
 
 @pytest.mark.parametrize("target", ["-", "/dev/stdout"])
 def test_a_file_is_piped(picture, clip, tmp_path, model, tiny_video_folder, target):
     for source, more in ((picture, ()), (clip, ("-m", tiny_video_folder, "--frames", "2"))):
-        glc("encode", source, tmp_path / "file", *more)
+        glc("encode", source, tmp_path / "file", *more, "-y")
         piped = subprocess.run([GLC, "encode", source, target, *more], capture_output=True, check=True)
         data = (tmp_path / "file").read_bytes()
         assert piped.stdout[: len(data)] == data
@@ -329,8 +440,10 @@ def test_a_file_is_piped(picture, clip, tmp_path, model, tiny_video_folder, targ
 
 
 def test_a_target_that_cannot_be_is_refused_before_the_work(picture, tmp_path):
-    said = glc("encode", picture, tmp_path / "none" / "file.glc", "--effort", 10**6, code=1)
-    assert "file.glc: No such file" in said
+    (tmp_path / "file.glc").write_bytes(b"mine")
+    for target in (picture / "file.glc", tmp_path / "file.glc"):
+        assert "file.glc" in glc("encode", picture, target, "--effort", 10**6, code=1)
+    assert (tmp_path / "file.glc").read_bytes() == b"mine"
 
 
 def test_a_video_is_piped(clip, tmp_path, tiny_video_folder):
@@ -376,7 +489,7 @@ def test_an_interrupted_encoder_keeps_what_is_worth_keeping(clip, tmp_path, tiny
 
     with monkeypatch.context() as patch:
         patch.setattr(clips, "opened", stopped)
-        glc("encode", clip, file, *model, code=130 if after else 1)
+        glc("encode", clip, file, *model, "-y", code=130 if after else 1)
     if after:
         described = json.loads(glc("info", file, *model, "--json"))
         assert described["frames"] == after and "cut short" in described["damages"][0]
@@ -397,3 +510,93 @@ def test_mistakes_with_videos(clip, tmp_path, tiny_video_folder, arguments, says
     code = 1 if "-m" in arguments else 2
     assert says in glc("encode", clip, tmp_path / "out.glv", *model, *arguments, code=code)
     assert not (tmp_path / "out.glv").exists()
+
+
+# -- pipes and files ----------------------------------------------------------------------------------------------
+
+
+def piped(data: bytes, *arguments, code=0) -> bytes:
+    """Run a command with a standard input; its standard output."""
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], input=data)
+    assert result.exit_code == code, result.output
+    return result.stdout_bytes
+
+
+def test_the_standard_input_and_output(picture, tmp_path, model):
+    stream = piped(picture.read_bytes(), "encode", "-", "-")
+    glc("encode", picture, tmp_path / "file.glc")
+    assert stream == (tmp_path / "file.glc").read_bytes()
+    image = piped(stream, "decode", "-", "-", "--format", "png")
+    glc("decode", tmp_path / "file.glc", tmp_path / "out", "--format", "png")
+    assert image == (tmp_path / "out").read_bytes() and image.startswith(b"\x89PNG")
+    assert json.loads(piped(stream, "info", "-", "--json"))["width"] == 56
+    assert b"the standard input: " in piped(stream, "doctor", "-")
+    preview = piped(stream, "doctor", "-", "--preview", "-", "--format", "webp")
+    assert preview.startswith(b"RIFF")
+    piped(stream, "decode", "-", "-", code=2)
+    piped(b"", "encode", "-", "-", code=1)
+
+
+def test_a_video_on_the_standard_input(clip, tiny_video_folder, tmp_path):
+    glc("encode", clip, tmp_path / "clip.glv", "-m", tiny_video_folder)
+    stream = piped(clip.read_bytes(), "encode", "-", "-", "-m", tiny_video_folder)
+    assert stream == (tmp_path / "clip.glv").read_bytes()
+    assert json.loads(piped(stream, "info", "-", "-m", tiny_video_folder, "--json"))["frames"] == 7
+    piped(stream, "decode", "-", "-", "-m", tiny_video_folder, "--format", "png", code=2)
+
+
+def test_whoever_reads_no_further_is_told_nothing_more_and_a_warning_is_one_line(picture, tmp_path, model):
+    Image.open(picture).save(tmp_path / "broken.png", icc_profile=b"no profile")
+    glc("encode", picture, tmp_path / "file.glc")
+    command = f"{GLC} info {tmp_path}/file.glc | true; {GLC} encode {tmp_path}/broken.png - | true"
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True).stderr
+    assert said == f"Warning: {tmp_path}/broken.png: its colour profile cannot be read; without it\n"
+
+
+def test_the_mode_of_a_file_is_kept_and_a_read_only_one_takes_force(picture, tmp_path, model):
+    file, out = tmp_path / "file.glc", tmp_path / "out.png"
+    glc("encode", picture, file)
+    file.chmod(0o640)
+    glc("encode", picture, file, "-y")
+    assert file.stat().st_mode & 0o777 == 0o640
+    out.write_bytes(b"old")
+    for target, command in ((file, ("encode", picture)), (out, ("decode", file))):
+        target.chmod(0o440)
+        before = target.read_bytes()
+        for asked in ((), ("-y",)):
+            assert "it is read-only; make it writable, or give --force" in glc(*command, target, *asked, code=1)
+        assert target.read_bytes() == before
+        glc(*command, target, "--force")
+        assert target.stat().st_mode & 0o777 == 0o440
+    assert out.read_bytes() != b"old"
+
+
+def test_a_name_may_be_as_long_as_the_system_lets_it(picture, tmp_path, model):
+    for name in ("a." + "b" * 250, "c" * 251 + ".glc"):
+        glc("encode", picture, tmp_path / name)
+        assert (tmp_path / name).exists()
+
+
+def test_icons_are_refused(picture, tmp_path, model):
+    glc("encode", picture, tmp_path / "file.glc")
+    for name in ("a.ico", "a.icns", "a.ICO"):
+        assert "is for icons" in glc("decode", tmp_path / "file.glc", tmp_path / name, code=1)
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_a_stream_is_chosen_and_damage_costs_a_frame(clip, tmp_path, tiny_video_folder):
+    out, model = tmp_path / "out.glv", ("-m", tiny_video_folder)
+    assert "has no pictures in its stream 3" in glc("encode", clip, out, *model, "--stream", 3, code=1)
+    glc("encode", clip, out, *model, "--stream", 0)
+    damaged(clip, 3)
+    said = glc("encode", clip, out, *model, "-y")
+    assert "could not be read; in the place of each the one before is repeated" in said
+    assert json.loads(glc("info", out, *model, "--json"))["frames"] == 7
+    before = out.read_bytes()
+    assert "cannot be decoded behind" in glc("encode", clip, out, *model, "--strict", "-y", code=1)
+    assert out.read_bytes() == before
+
+
+def test_options_of_videos_are_not_for_pictures(picture, tmp_path):
+    for option in (("--stream", 0), ("--strict",)):
+        assert "are for videos" in glc("encode", picture, tmp_path / "x.glc", *option, code=2)

@@ -113,10 +113,12 @@ def test_frames_of_a_video(tiny_video_folder, noise, tmp_path, monkeypatch):
     assert len(found.problems) == 2  # and the end is not whole
     assert api.info(data)["frames"] == 10
     monkeypatch.delenv("GLC_ZOO")
-    assert "no known model" in diagnose(data)[0].problems[0]
+    unknown, _ = diagnose(data)
+    assert unknown.problems == [] and "no known model" in unknown.unknown
+    assert unknown.shows == "frames 0 to 9, with its model"
     assert diagnose(data, str(tiny_video_folder))[0].problems == []
     foreign = videostream.VideoHeader(b"???", 0, 8, 8, 4, Fraction(25)).to_bytes() + videostream.end(0)
-    assert "no known model" in diagnose(foreign)[0].problems[0]
+    assert "no known model" in diagnose(foreign)[0].unknown
 
 
 def test_a_file_that_names_a_model_of_the_other_kind(tiny_video_folder, model, data, noise, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import glc_toolkit
 
 PACKAGE = Path(glc_toolkit.__file__).parent
 LAYERS = [
-    {"hookspecs", "types", "paths", "facts"},
+    {"hookspecs", "types", "paths", "facts", "mark", "progress"},
     {"registry", "coder"},
     {"components"},
     {"bitstream", "colour", "timeline", "versions"},
@@ -26,6 +26,7 @@ LAYERS = [
     {"evaluation", "training", "conformance", "kit"},
     {"bulk", "doctor"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -167,8 +167,14 @@ def test_the_limit_counts_padding_and_comes_before_any_pixel(tmp_path, noise):
             io.to_tensor(form, max_pixels=2239)
         for enough in (2240, 0, None):
             assert io.to_tensor(form, max_pixels=enough).shape == (1, 3, 40, 56)
-    assert io.too_large(2**25, 1) == ""
-    assert f"{2**32} with padding" in io.too_large(2**26, 1, multiple=64)
+    assert io.too_large(2**16, 2**9) == ""
+    assert f"{2**26} with padding, are above the limit of {2**25}" in io.too_large(2**16, 1, multiple=2**10)
+
+
+def test_a_side_has_a_limit_of_its_own():
+    reason = f"{2**16 + 1} x 1 pixels have a side above the limit of {2**16}; set max_pixels"
+    assert io.too_large(2**16 + 1, 1).startswith(reason) and io.too_large(1, 2**16 + 1, max_pixels=2**28)
+    assert io.too_large(2**16 + 1, 1, max_pixels=0) == ""
 
 
 def test_picture_formats_are_those_that_pillow_reads_and_writes_itself():
@@ -209,7 +215,13 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
     assert os.read(end, 9) == b"new"
     os.close(end)
     with (
-        pytest.raises(OSError, match="cannot write nowhere/file: No such file"),
-        io.replacing("nowhere/file") as partial,
+        pytest.raises(OSError, match=r"cannot write .*file/in/it: .*/file is a file"),
+        io.replacing(file / "in" / "it") as partial,
     ):
         partial.write_bytes(b"new")
+
+
+def test_folders_that_lead_to_a_file_are_made(tmp_path):
+    with io.replacing(tmp_path / "new" / "folders" / "file") as partial:
+        partial.write_bytes(b"new")
+    assert (tmp_path / "new" / "folders" / "file").read_bytes() == b"new"

@@ -62,7 +62,9 @@ def names_and_shapes() -> dict[str, tuple[int, ...]]:
     """The authors' tensors, by our own model and mapping."""
     with torch.device("meta"):
         model, predictor = GLCImage(official.GLC_IMAGE), registry.build("loss", official.CODE_PREDICTION)
-    found = {official.authors_name(n): tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad}
+    found = {
+        official.authors_name(n): tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad and p.numel()
+    }
     for start in official.PREDICTORS:
         found |= {f"{start}.{n}": tuple(p.shape) for n, p in predictor.named_parameters()}
     return found
@@ -255,7 +257,7 @@ def test_import_the_authors_checkpoint(authors, tmp_path):
     model = zoo.load(first)
     exact = [id(p) for part in (*model.hyper.exact, model.context) for p in part.parameters()]
     for name, value in model.named_parameters():
-        if value.requires_grad:
+        if value.requires_grad and value.numel():
             assert torch.allclose(
                 value.float(), authors[official.authors_name(name)], 0, 2.0**-17 * (id(value) in exact)
             )
@@ -378,13 +380,13 @@ def test_mistakes_on_the_command_line(tmp_path):
 def published_video(published) -> GLCVideo:
     with torch.device("meta"):
         video = models.build(official.GLC_VIDEO)
-    ours = {n: p for n, p in video.named_parameters() if p.requires_grad and not n.startswith("image.")}
+    ours = {n: p for n, p in video.named_parameters() if p.requires_grad and p.numel() and not n.startswith("image.")}
     tensors = {official.authors_video_name(n): tuple(p.shape) for n, p in ours.items()}
     lines = sorted(f"{name}\t{shape}\ttorch.float32" for name, shape in tensors.items())
     assert len(lines) == 678
     digest = "828a60491f186975fb5d87b7adffee014b7b09d4561c4262087a74763057e0fb"
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest
-    learned = (item for item in published.model.named_parameters() if item[1].requires_grad)
+    learned = (item for item in published.model.named_parameters() if item[1].requires_grad and item[1].numel())
     image = {official.authors_name(n): p.detach() for n, p in learned} | published.predictors
     return official.convert({n: fill(n, s) for n, s in tensors.items()}, "glc-video-paper", image).model
 
@@ -423,7 +425,11 @@ def test_published_p_frames(published_video, same):
 def test_import_the_authors_video_checkpoint(authors, tmp_path):
     with torch.device("meta"):
         ours = models.build(official.GLC_VIDEO)
-    learned = {n: tuple(p.shape) for n, p in ours.named_parameters() if p.requires_grad and not n.startswith("image.")}
+    learned = {
+        n: tuple(p.shape)
+        for n, p in ours.named_parameters()
+        if p.requires_grad and p.numel() and not n.startswith("image.")
+    }
     tensors = {official.authors_video_name(n): fill(official.authors_video_name(n), s) for n, s in learned.items()}
     torch.save({"state_dict": tensors}, tmp_path / "GLC_video.pth.tar")
     options = ("--as", "glc-video-paper", tmp_path / "out", "--image", saved(authors, tmp_path))
@@ -435,7 +441,7 @@ def test_import_the_authors_video_checkpoint(authors, tmp_path):
     assert len(model.decompress(strings, shapes)) == 3
 
     torch.save({n: t for n, t in tensors.items() if n != "y_q_enc"}, tmp_path / "GLC_video.pth.tar")
-    assert "missing (1): y_q_enc" in glc("zoo", "import", tmp_path / "GLC_video.pth.tar", *options, code=1)
+    assert "missing (1): y_q_enc" in glc("zoo", "import", tmp_path / "GLC_video.pth.tar", *options, "-y", code=1)
 
 
 def test_a_video_model_needs_its_image_model(tmp_path):

@@ -77,7 +77,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path):
     target.write_bytes(b"old")
     picture = ROOT / "docs" / "images" / "lake.png"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ENCODE, "encode", picture, target], capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", ENCODE, "encode", picture, target, "-y"], capture_output=True, text=True
     )
     assert done.returncode == 1 and done.stderr == f"Error: cannot write {target}: File too large\n"
     assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]

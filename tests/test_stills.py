@@ -334,6 +334,16 @@ def test_a_transparent_colour_is_compared_in_full_depth(bits):
     assert np.abs(found[~HALF] - near / (2**bits - 1) * 255).max() < 1
 
 
+@pytest.mark.parametrize("mode", ["LA", "La", "RGBA", "RGBa", "PA"])
+def test_every_mode_with_alpha_lies_over_white(mode):
+    straight = Image.new("RGBA", (4, 4), (100, 100, 100, 51))
+    over_white = 100 * 0.2 + 255 * 0.8
+    path = {"La": ["LA", "La"], "PA": ["PA"]}.get(mode, [mode])
+    for step in path:
+        straight = straight.convert(step)
+    assert np.abs(read(straight) - over_white).max() <= 2
+
+
 def test_colours_are_converted_before_they_are_laid_over_white():
     half = np.dstack([np.full((4, 4), 128), np.full((4, 4), 128)])
     found = read(Image.open(bytes_io.BytesIO(png(half, 8, 4, (b"gAMA", struct.pack(">I", 100000))))))

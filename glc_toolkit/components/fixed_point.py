@@ -29,6 +29,7 @@ HEADROOM = 1 + 2.0**-7  # for digits of a byte, the higher of which is rounded t
 MOST = 32514  # 2**15 without the headroom
 MOST_INPUTS = 512  # whose sums stay below 2**31; with more, weights have a bit less for each doubling
 AT_ONCE = 2**20  # numbers that stay in a processor's cache
+EXACT = (nn.PReLU, nn.Embedding)  # PyTorch's layers with weights that compute elementwise, or not at all
 
 
 def fixed(x: Tensor) -> Tensor:
@@ -46,10 +47,14 @@ def to_fixed_point(network: nn.Module) -> None:
     """
     network.double()
     for name, module in network.named_modules():
-        name = name or type(module).__name__
+        kind = type(module).__name__
+        name = f"{name} ({kind})" if name else kind
         weights = list(module.parameters(recurse=False))
-        if weights and not getattr(module, "fixed_point", False):
-            raise ValueError(f"{name} is not exact in an entropy decoder: use FixedConv")
+        if weights and not (isinstance(module, EXACT) or getattr(module, "fixed_point", False)):
+            raise ValueError(
+                f"{name} is not exact in an entropy decoder: use FixedConv for sums of products; a module of your own "
+                "whose arithmetic is elementwise says fixed_point = True"
+            )
         if isinstance(module, FixedConv):
             module.prepare(name)
             module.exact = True
@@ -189,9 +194,14 @@ def products_of_bytes(rows: Tensor, columns: Tensor) -> Tensor:
     return exact_way(rows.device.type, *columns.shape)(rows, columns)
 
 
-@cache
+@torch.compiler.assume_constant_result  # a graph is made for one processor
 def exact_way(device: str, inputs: int, outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
     """Raises ``RuntimeError`` if there is none: better no picture than another one."""
+    return _exact_way(device, inputs, outputs)
+
+
+@cache
+def _exact_way(device: str, inputs: int, outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
     for way in (in_int8, in_float32, in_float64):
         if is_possible(way, device, inputs) and is_exact(way, device, inputs, outputs):
             return way

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from glc_toolkit import coder, models, official, zoo
+from glc_toolkit import coder, io, models, official, registry, zoo
 from glc_toolkit.components.int8 import has_int8
+from glc_toolkit.evaluation.codecs import named
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 
@@ -116,6 +117,8 @@ def totals(stages: list[dict]) -> list[dict]:
 def report(name: str, width: int, height: int, device: str, precision: str, repeats: int, compare: bool) -> dict:
     """Everything that ``glc bench`` shows. The plain model goes first, and is gone when the other is measured."""
     x = picture(width, height)
+    if name.partition(":")[0] in registry.names("codec"):
+        return bench_codec(name, x, repeats)
     other = bench(load(name, device=device).plain(), x, repeats) if compare else None
     model = load(name, device=device, precision=precision)
     result = bench(model, x, repeats)
@@ -130,6 +133,32 @@ def report(name: str, width: int, height: int, device: str, precision: str, repe
     where = torch.cuda.get_device_name(device) if x.new_empty(0, device=device).is_cuda else "cpu"
     facts = {"model": name, "width": width, "height": height, "device": where, "precision": model.precision}
     return {**facts, "threads": torch.get_num_threads(), **result}
+
+
+def bench_codec(name: str, x: Tensor, repeats: int) -> dict:
+    """Likewise for a codec of ``glc_codecs``, at the first of its settings: seconds and peak memory, by direction."""
+    family, (setting, *_) = named(name)
+    codec, image = family.codec(setting), io.to_pillow(x)
+    seconds, peaks = defaultdict(list), defaultdict(int)
+    data, decoded = b"", image
+    for _ in range(repeats):
+        for direction in ("encode", "decode"):
+            peak_memory(x.device)
+            started = time.perf_counter()
+            if direction == "encode":
+                data = codec.encode(image)
+            else:
+                decoded = codec.decode(data)
+            seconds[direction].append(time.perf_counter() - started)
+            peaks[direction] = max(peaks[direction], peak_memory(x.device))
+    stages = [
+        {"direction": way, "stage": "all", "seconds": median(spent), "peak_mb": peaks[way] / 1e6}
+        for way, spent in seconds.items()
+    ]
+    facts = {"model": family.name, "width": image.width, "height": image.height, "device": "cpu"}
+    psnr = -10 * F.mse_loss(io.to_tensor(decoded), io.to_tensor(image)).log10().item()
+    more = {"precision": f"at {setting}", "threads": torch.get_num_threads()}
+    return {**facts, **more, "stages": stages, "bytes": len(data), "psnr": psnr}
 
 
 class _Stages:

@@ -120,39 +120,78 @@ def _pillow(format: str, title: str, half: bool = False) -> Family:
     return Family(name, library, QUALITIES[format], QUALITIES[format][:21:5], at, title, shows)
 
 
-def _quarter() -> Family:
+def jpeg() -> Family:
+    """Pillow's JPEG, optimized; qualities from 1."""
+    return _pillow("JPEG", "JPEG")
+
+
+def webp() -> Family:
+    """Pillow's WebP by its slowest method; qualities from 0."""
+    return _pillow("WEBP", "WebP")
+
+
+def avif() -> Family:
+    """Pillow's AVIF, speed 4 and no tiles; qualities from 0."""
+    return _pillow("AVIF", "AVIF")
+
+
+def avif_half() -> Family:
+    """AVIF at half the width and height, Lanczos down and up."""
+    return _pillow("AVIF", "half AVIF", half=True)
+
+
+def avif_quarter() -> Family:
+    """AVIF at a quarter of the width and height, bicubic down and by Real-ESRGAN up."""
     from glc_toolkit.evaluation import realesrgan
 
-    avif = _pillow("AVIF", "AVIF")
+    inner = avif()
     return Family(
         "avif-quarter",
-        f"{avif.version}; {realesrgan.NAME} {zoo.sha256_of(zoo.network_folder(realesrgan.NAME))[:16]}",
-        avif.settings,
-        avif.settings[:61:20],
-        lambda quality: realesrgan.Quartered(avif.at(quality)),
+        f"{inner.version}; {realesrgan.NAME} {zoo.sha256_of(zoo.network_folder(realesrgan.NAME))[:16]}",
+        inner.settings,
+        inner.settings[:61:20],
+        lambda quality: realesrgan.Quartered(inner.codec(quality)),
         "quarter AVIF + Real-ESRGAN",
     )
 
 
-def _intra(name: str, decoder: str, options: dict[str, str]) -> Family:
+def jxl() -> Family:
+    """JPEG XL through pillow-jxl-plugin, effort 7; qualities from 0."""
+    return _pillow("JXL", "JPEG XL")
+
+
+def _x26x(name: str, decoder: str, options: dict[str, str]) -> Family:
     if find_spec("av") is None:
         raise ValueError(f"{name} needs PyAV: pip install 'glc-toolkit[video]'")
+    from glc_toolkit.evaluation.video import Classic
+
     return Family(
         name,
-        f"PyAV {version('av')}, preset slow, one thread",
+        f"PyAV {version('av')}, preset slow for pictures, veryslow for clips, one thread",
         range(51, -1, -1),
         (51, 47, 43, 39),
         lambda crf: Intra(f"lib{name}", decoder, options, int(crf)),
+        clips=lambda crf: Classic(f"lib{name}", float(crf)),
     )
 
 
+def x264() -> Family:
+    """x264 through PyAV at a CRF: of a picture an intra frame, of a clip one intra frame and P and B frames."""
+    return _x26x("x264", "h264", {"threads": "1"})  # its sizes depend on how many there are
+
+
+def x265() -> Family:
+    """x265, likewise."""
+    return _x26x("x265", "hevc", {"x265-params": "keyint=1:info=0:log-level=none"})
+
+
 FAMILIES: dict[str, Callable[[], Family]] = {
-    "jpeg": lambda: _pillow("JPEG", "JPEG"),
-    "webp": lambda: _pillow("WEBP", "WebP"),
-    "avif": lambda: _pillow("AVIF", "AVIF"),
-    "avif-half": lambda: _pillow("AVIF", "half AVIF", half=True),
-    "avif-quarter": _quarter,
-    "jxl": lambda: _pillow("JXL", "JPEG XL"),
-    "x264": lambda: _intra("x264", "h264", {"threads": "1"}),  # its sizes depend on how many there are
-    "x265": lambda: _intra("x265", "hevc", {"x265-params": "keyint=1:info=0:log-level=none"}),
+    "jpeg": jpeg,
+    "webp": webp,
+    "avif": avif,
+    "avif-half": avif_half,
+    "avif-quarter": avif_quarter,
+    "jxl": jxl,
+    "x264": x264,
+    "x265": x265,
 }

@@ -113,8 +113,10 @@ def _usable(curve: list[tuple[float, float]]) -> bool:
     return len(values) >= SHORTEST and values == sorted(set(values))
 
 
-def plot(curves: list[dict], file: Path, metrics: Iterable[str] = ()) -> None:
-    """Draw curves, a panel for each metric: of ``metrics``, or of all that two curves have (all, of one curve)."""
+def plot(curves: list[dict], file: Path, metrics: Iterable[str] = (), force: bool = False) -> None:
+    """Draw curves, a panel for each metric: of ``metrics``, or of all that two curves have (all, of one curve).
+
+    ``force`` goes to :func:`glc_toolkit.io.replacing`."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
@@ -141,5 +143,5 @@ def plot(curves: list[dict], file: Path, metrics: Iterable[str] = ()) -> None:
         axes.set(xlabel="bpp", ylabel=metric, title=metric + (" ↑" if higher_is_better(metric) else " ↓"))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    with io.replacing(file) as partial:
+    with io.replacing(file, force) as partial:
         figure.savefig(partial)

@@ -1,26 +1,35 @@
 """``glc demo``: one photograph through the codec and its rivals, as a table and a picture."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
-from glc_toolkit import api, io, registry, zoo
-from glc_toolkit.evaluation.codecs import able
+from glc_toolkit import api, io, mark, registry, zoo
+from glc_toolkit.evaluation.codecs import able, named
 from glc_toolkit.evaluation.evaluate import METRICS, measure
 
 RIVALS = ("avif-quarter", "avif", "jpeg")
 
 
-def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: int | None = None) -> Iterator[dict]:
-    """Compress ``picture`` to ``out/NAME.glc`` and back, against those of ``RIVALS`` that run here, at the
-    nearest sizes they reach.
+def demo(
+    picture: Path,
+    out: Path,
+    model: str = api.DEFAULT_MODEL,
+    max_pixels: int | None = None,
+    codecs: Sequence[str] = (),
+    device: str = "cpu",
+    force: bool = False,
+) -> Iterator[dict]:
+    """Compress ``picture`` to ``out/NAME.glc`` and back, against ``codecs``, by names that ``glc eval`` takes, or else
+    those of ``RIVALS`` that run here, at the nearest sizes they reach.
 
     Yields a row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
     """
-    glc = zoo.load(model)
+    against = [named(name, device=device)[0] for name in codecs] or able(RIVALS)
+    glc = zoo.load(model, device)
     x = io.to_tensor(picture, max_pixels, glc.downsampling_factor)
     out.mkdir(parents=True, exist_ok=True)
     original = io.to_pillow(x)
@@ -42,7 +51,7 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: i
 
     def to_file() -> bytes:
         data = api.encode(original, model=glc, max_pixels=max_pixels)
-        with io.replacing(target) as partial:
+        with io.replacing(target, force) as partial:
             partial.write_bytes(data)
         return data
 
@@ -51,12 +60,14 @@ def demo(picture: Path, out: Path, model: str = api.DEFAULT_MODEL, max_pixels: i
 
     own = row(f"GLC ({glc.config.get('name')})", to_file, decoded)
     yield own
-    for family in able(RIVALS):
+    for family in against:
         setting = family.nearest(original, own["bytes"])
-        codec = family.at(setting)
-        yield row(f"{family.title} q{setting}", lambda: codec.encode(original), codec.decode)  # noqa: B023
-    io.save(panels[1][1], out / f"{picture.stem}-glc.png")
-    io.save(side_by_side(panels), out / f"{picture.stem}-comparison.png")
+        codec = family.codec(setting)
+        label = setting if isinstance(setting, str) else f"q{setting:g}"
+        yield row(f"{family.title} {label}", lambda: codec.encode(original), codec.decode)  # noqa: B023
+    text = mark.sentence(glc.config.get("name", "unnamed"))
+    io.save(panels[1][1], out / f"{picture.stem}-glc.png", mark=text, force=force)
+    io.save(side_by_side(panels), out / f"{picture.stem}-comparison.png", force=force)
 
 
 def side_by_side(panels: list[tuple[str, Image.Image]]) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean
 
@@ -68,11 +68,11 @@ def summary(rows: list[dict]) -> dict[str, float]:
     return {key: fmean(values or [math.nan]) for key, values in columns.items()}
 
 
-def find(folder: Path) -> list[Path]:
-    """Pictures in a folder, sorted by name; a file stands for itself."""
+def find(folder: Path, besides: Iterable[str] = ()) -> list[Path]:
+    """Pictures in a folder, and files of the suffixes ``besides``, sorted by name; a file stands for itself."""
     if folder.is_file():
         return [folder]
-    suffixes = io.suffixes(Image.OPEN)
+    suffixes = {*io.suffixes(Image.OPEN), *besides}
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
     found = [p for p in found if not io.hidden(p.relative_to(folder))]
     if not found:

@@ -1,12 +1,15 @@
 """Learned codecs: GLC models of the zoo, and any image model of CompressAI."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -14,7 +17,7 @@ from PIL import Image
 from glc_toolkit import api, io, zoo
 from glc_toolkit.evaluation.codecs import Family
 from glc_toolkit.evaluation.protocols import digest
-from glc_toolkit.models import GLCModel
+from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 MULTIPLE = 64  # what CompressAI's own evaluation pads to: six halvings
@@ -36,16 +39,35 @@ class GLC:
         return cast(Image.Image, api.decode(data, self.model, max_pixels=self.max_pixels))
 
 
-def glc_family(name: str, effort: int = 0, max_pixels: int | None = None) -> Family:
+@dataclass
+class GLCClip:
+    """A GLC video model at one quality."""
+
+    model: GLCVideo
+    quality: float
+    effort: int = 0
+    max_pixels: int | None = None
+
+    def encode(self, frames: Sequence[np.ndarray], fps: Fraction) -> bytes:
+        chunks = api.encode_video(frames, self.model, fps, self.quality, effort=self.effort, max_pixels=self.max_pixels)
+        return b"".join(chunks)
+
+    def decode(self, data: bytes) -> list[np.ndarray]:
+        return [np.asarray(picture) for picture in api.decode_video(data, self.model, max_pixels=self.max_pixels)]
+
+
+def glc_family(name: str, effort: int = 0, max_pixels: int | None = None, device: str = "cpu") -> Family:
     """A model that :func:`glc_toolkit.zoo.load` takes, its encoder at ``effort``; ``max_pixels`` as in ``encode``."""
-    model = zoo.load(name)
+    model = zoo.load(name, device)
     codes = range(model.quality_code(model.levels - 1) + 1)
+    video = model if isinstance(model, GLCVideo) else None
     return Family(
         Path(name).resolve().name + (f"-effort{effort}" if effort else ""),
         f"weights {zoo.digest(name)[:16]}",
         [model.quality_of(code) for code in codes],
         range(model.levels),
-        lambda quality: GLC(model, float(quality), effort, max_pixels),
+        None if video else lambda quality: GLC(model, float(quality), effort, max_pixels),
+        clips=(lambda quality: GLCClip(video, float(quality), effort, max_pixels)) if video else None,
     )
 
 
@@ -85,11 +107,12 @@ class CompressAI:
         return io.to_pillow(x_hat[..., :height, :width])
 
 
-def compressai_family(architecture: str, settings: list[str]) -> tuple[Family, list]:
-    """A CompressAI architecture at qualities, whose weights are downloaded, or at checkpoint files."""
+def compressai_family(argument: str, settings: list[str]) -> Family:
+    """An image model of CompressAI, ``compressai:ARCHITECTURE``, at qualities, whose weights are downloaded, or at
+    checkpoint files."""
     from compressai.zoo.image import cfgs, model_architectures
 
-    if architecture not in model_architectures:
+    if (architecture := argument) not in model_architectures:
         raise ValueError(f"CompressAI has no model {architecture!r}; it has {', '.join(sorted(model_architectures))}")
     known = sorted(cfgs.get(architecture) or cfgs.get(architecture.replace("_", "-"), {}))
     files = [s for s in settings if not s.isdigit()]
@@ -105,9 +128,9 @@ def compressai_family(architecture: str, settings: list[str]) -> tuple[Family, l
         f"compressai-{architecture}",
         ", ".join([f"compressai {version('compressai')}", *(digest(Path(file))[:16] for file in files)]),
         files or [str(quality) for quality in known],
-        settings,
+        settings or [str(quality) for quality in known],
         lambda setting: CompressAI(load(str(setting))),
-    ), settings or [str(quality) for quality in known]
+    )
 
 
 def _compressai_model(architecture: str, setting: str) -> torch.nn.Module:

@@ -23,8 +23,9 @@ from PIL import Image
 import glc_toolkit
 from glc_toolkit import api, io, registry, zoo
 from glc_toolkit.evaluation.bits import bit_map
-from glc_toolkit.evaluation.codecs import Family, able
+from glc_toolkit.evaluation.codecs import Family, able, named
 from glc_toolkit.evaluation.evaluate import METRICS, measure
+from glc_toolkit.models import GLCModel
 
 RIVALS = ("jpeg", "webp", "avif", "avif-quarter")
 LARGER = (2, 4)  # rivals are also shown at these multiples of the best level's size
@@ -47,25 +48,31 @@ def report(
     curves: Sequence[Path] = (),
     command: str = "",
     max_pixels: int | None = None,
+    codecs: Sequence[str] = RIVALS,
+    device: str = "cpu",
+    force: bool = False,
 ) -> Iterator[dict]:
     """Write the page ``out``; yields the rows of its table as they are measured, see :func:`steps` for how many.
 
     Args:
-        qualities: levels of the model; none given means every whole one.
+        qualities: levels of the model; none given means every whole one and its usual quality, on which the page opens.
         curves: JSON files for the charts, as :func:`read_curves` takes them.
         command: what the page says it was made with.
         max_pixels: of a picture, as :func:`io.to_tensor` takes it.
+        codecs: the rivals, by names that ``glc eval`` takes.
+        device: where networks run.
+        force: replace ``out`` even if it is read-only.
 
     Raises ``ValueError`` for curves that are none, and what reading pictures, loading models and writing raise.
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
-    codec = zoo.load(model)
-    against = rivals(pictures)
+    codec = zoo.load(model, device)
+    against = rivals(pictures, codecs, device)
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
-    with io.replacing(out) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
+    levels = qualities or levels_of(codec)
+    with io.replacing(out, force) as partial, partial.open("w", encoding="utf-8", errors="replace") as page:
         shown = []
         for path in pictures:
-            levels = qualities or range(codec.levels)
             shown.append((yield from _picture(path, codec, levels, distances, against, max_pixels)))
         data = {
             "metrics": [
@@ -74,6 +81,7 @@ def report(
             ],
             "pictures": shown,
             "curves": drawn,
+            "usual": min(range(len(levels)), key=lambda k: abs(levels[k] - codec.default_quality)),
         }
         facts = {
             "model": codec.config.get("name", "unnamed"),
@@ -86,13 +94,21 @@ def report(
         page.write(render(data, facts))
 
 
-def steps(pictures: Sequence[Path], levels: int) -> int:
+def levels_of(codec: GLCModel) -> list[float]:
+    """Every whole level, and the usual quality, from the smallest file to the largest."""
+    return sorted({*map(float, range(codec.levels)), codec.default_quality})
+
+
+def steps(pictures: Sequence[Path], levels: int, codecs: Sequence[str] = RIVALS) -> int:
     """How many rows :func:`report` yields of pictures at so many levels, at most."""
-    return len(pictures) * (levels + len(rivals(pictures)) * (levels + len(LARGER)))
+    return len(pictures) * (levels + len(codecs) * (levels + len(LARGER)))
 
 
-def rivals(pictures: Sequence[Path]) -> list[Family]:
-    """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec."""
+def rivals(pictures: Sequence[Path], codecs: Sequence[str] = RIVALS, device: str = "cpu") -> list[Family]:
+    """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec.
+    Others are all there, or an error says what is missing."""
+    if tuple(codecs) != RIVALS:
+        return [named(name, device=device)[0] for name in codecs]
 
     def longest(path: Path) -> int:
         try:
@@ -177,12 +193,12 @@ def _picture(
         known: dict[float | str, int] = {}
         for point in points:
             setting = family.nearest(original, point["size"])
-            rival = family.at(setting)
+            rival = family.codec(setting)
             data = rival.encode(original)
             if setting not in known:
                 row, _, image = item(
                     family.title,
-                    f"quality {setting}",
+                    setting if isinstance(setting, str) else f"quality {setting:g}",
                     lambda: rival.encode(original),  # noqa: B023
                     rival.decode,
                 )

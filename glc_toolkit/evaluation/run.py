@@ -4,20 +4,23 @@ import csv
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from glc_toolkit import __version__, io, registry
-from glc_toolkit.evaluation import patches, protocols
-from glc_toolkit.evaluation.codecs import Family
+from glc_toolkit import __version__, clips, io, registry
+from glc_toolkit.evaluation import memory, patches, protocols
+from glc_toolkit.evaluation.codecs import ClipCodec, Family
 from glc_toolkit.evaluation.evaluate import METRICS, TEXT, coded, measure, summary
 from glc_toolkit.facts import plain
 
 SPELLING = {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}  # CompressAI's names
-COSTS = ("width", "height", "bytes", "bpp", "encoding_time", "decoding_time", "memory")  # of a row, before metrics
+# Of a row, before metrics; the last two are of clips.
+COSTS = ("width", "height", "bytes", "bpp", "encoding_time", "decoding_time", "memory", "frames", "flicker")
+FRAMES = 96  # of a clip, if it has so many
 ROWS = "rows.jsonl"
 
 
@@ -32,8 +35,9 @@ def run(
     command: str = "",
     progress: Callable[[], object] = lambda: None,
     max_pixels: int | None = None,
+    frames: int = FRAMES,
 ) -> Iterator[dict]:
-    """Measure every codec at every setting on every picture; yields a result for each codec, in the layout that
+    """Measure every codec at every setting on every picture or clip; yields a result for each codec, in the layout that
     docs/evaluation.md describes.
 
     Args:
@@ -44,6 +48,7 @@ def run(
         protocol: a name of :data:`protocols.PINNED`, to be refused if the pictures are others.
         progress: called after every row.
         max_pixels: of a picture, as :func:`io.to_tensor` takes it.
+        frames: of a clip, from its start, that are coded and measured.
     """
     metrics, match_bpp = list(dict.fromkeys(metrics)), list(dict.fromkeys(match_bpp))
     digests = {path: protocols.digest(path) for path in pictures}
@@ -56,14 +61,23 @@ def run(
     networks = {patches.network(m): None for m in metrics if m in patches.NAMES}
     networks = {name: patches.build(name) for name in networks}
 
+    def identity_of(path: Path, label: str) -> dict:
+        row = {"setting": label, "image": name_of(path, folder), "sha256": digests[path]}
+        return row | ({"frames": frames} if is_clip(path) else {})
+
     def measured(path: Path, family: Family, setting, matched: bool) -> dict:
+        if is_clip(path):
+            if matched or networks:
+                raise ValueError(f"{path} is a clip, which takes settings and metrics of single frames")
+            costs, values = measured_clip(path, family.clip_codec(setting), frames, distances)
+            return identity_of(path, str(setting)) | costs | {SPELLING.get(m, m): v for m, v in values.items()}
         x = io.to_tensor(path, max_pixels)
         row = {"setting": f"{setting:g} bpp" if matched else str(setting)}
         row |= {"image": name_of(path, folder), "sha256": digests[path]}
         if matched:
             setting = family.nearest(io.to_pillow(x), setting * x.shape[-2] * x.shape[-1] / 8)
             row["matched"] = str(setting)
-        codec = family.at(setting)
+        codec = family.codec(setting)
         costs, x_hat = coded(x, codec.encode, codec.decode)
         values = measure(x_hat, x, distances)
         for name, net in networks.items():
@@ -78,7 +92,7 @@ def run(
             group = []
             for path in pictures:
                 label = f"{setting:g} bpp" if match_bpp else str(setting)
-                identity = {"setting": label, "image": name_of(path, folder), "sha256": digests[path]}
+                identity = identity_of(path, label)
                 wanted = [SPELLING.get(m, m) for m in distances]
                 row = store.row(family, identity, wanted, networks)
                 if row is None:
@@ -95,7 +109,7 @@ def run(
                     x_hat = np.concatenate([store.features(net, r["sha256"], key(family, r)) for r in group])
                     means[m] = patches.distance(m, x, x_hat)
             for name, value in means.items():
-                if name not in ("width", "height"):
+                if name not in ("width", "height", "frames"):
                     results.setdefault(name, []).append(value)
             rows += group
         result = {
@@ -110,6 +124,37 @@ def run(
         if out:
             write(result, out / f"{family.name}.json")
         yield result
+
+
+def is_clip(path: Path) -> bool:
+    return path.suffix.lower() in clips.SUFFIXES
+
+
+def measured_clip(path: Path, codec: ClipCodec, frames: int, distances: dict) -> tuple[dict, dict[str, float]]:
+    """What the first ``frames`` of a clip cost, and means of metrics over them."""
+    from glc_toolkit.evaluation import video
+
+    clip, originals = video.read(path, frames)
+    with memory.peak() as grown:
+        started = time.perf_counter()
+        data = codec.encode(originals, clip.fps)
+        encoded = time.perf_counter()
+        decoded = codec.decode(data)
+        done = time.perf_counter()
+    if [f.shape for f in decoded] != [f.shape for f in originals]:
+        raise ValueError(f"a codec made {len(decoded)} frames of {len(originals)}, or of another size")
+    costs = {
+        "width": clip.width,
+        "height": clip.height,
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (clip.width * clip.height * len(originals)),
+        "encoding_time": encoded - started,
+        "decoding_time": done - encoded,
+        "memory": grown["megabytes"],
+        "flicker": video.flicker(decoded, originals) if len(originals) > 1 else math.nan,
+    }
+    rows = [measure(io.to_tensor(d), io.to_tensor(f), distances) for d, f in zip(decoded, originals, strict=True)]
+    return costs, summary(rows)
 
 
 def name_of(path: Path, folder: Path) -> str:
@@ -154,7 +199,8 @@ class Store:
 
     @staticmethod
     def _key(family: Family, row: dict) -> tuple:
-        return (family.name, family.version, __version__, row["setting"], row["image"], row["sha256"])
+        clip = [f"{row['frames']} frames"] if "frames" in row else []
+        return (family.name, family.version, __version__, row["setting"], row["image"], row["sha256"], *clip)
 
     def row(self, family: Family, row: dict, metrics: Iterable[str], networks: Iterable[str]) -> dict | None:
         """The row of this identity, if it is there with all its metrics and features."""

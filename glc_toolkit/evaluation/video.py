@@ -7,7 +7,8 @@ without the container that a player would need: what they are given to compare w
 import io
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -30,9 +31,31 @@ def read(path: Path, frames: int) -> tuple[clips.Clip, list[np.ndarray]]:
         return clip, list(islice(decoded, frames))
 
 
+@dataclass
+class Classic:
+    """``libx264`` or ``libx265`` at a CRF, one intra frame at the start. Odd sides are padded by their last line; one
+    byte more says so. One thread: what x264 writes depends on how many there are."""
+
+    encoder: str
+    crf: float
+
+    def encode(self, frames: Sequence[np.ndarray], fps: Fraction) -> bytes:
+        height, width, _ = frames[0].shape
+        return bytes([width % 2 + 2 * (height % 2)]) + stream(frames, self.encoder, fps, self.crf)
+
+    def decode(self, data: bytes) -> list[np.ndarray]:
+        return [f[: len(f) - (data[0] >> 1), : f.shape[1] - (data[0] & 1)] for f in decoded_stream(data[1:])]
+
+
 def classic(frames: list[np.ndarray], codec: str, fps: Fraction, crf: float) -> tuple[bytes, list[np.ndarray]]:
-    """The stream of ``codec`` and the frames that come out of it. One thread: what x264 writes depends on how many
-    there are."""
+    """The stream of ``codec`` and the frames that come out of it."""
+    height, width, _ = frames[0].shape
+    data = stream(frames, codec, fps, crf)
+    return data, [frame[:height, :width] for frame in decoded_stream(data)]
+
+
+def stream(frames: Sequence[np.ndarray], codec: str, fps: Fraction, crf: float) -> bytes:
+    """The stream of ``libx264`` or ``libx265``, odd sides padded by their last line."""
     import av
 
     height, width, _ = frames[0].shape
@@ -42,22 +65,25 @@ def classic(frames: list[np.ndarray], codec: str, fps: Fraction, crf: float) -> 
     only = {"x264-params": f"threads=1:{one_intra}"}
     with av.open(buffer, "w", format="hevc" if codec == "libx265" else "h264") as container:
         options = {"preset": "veryslow", "crf": f"{crf:g}", **(quiet if codec == "libx265" else only)}
-        stream = container.add_stream(codec, rate=fps, options=options)
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        video = container.add_stream(codec, rate=fps, options=options)
+        video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         for frame in frames:
             even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             picture = av.VideoFrame.from_ndarray(even, format="rgb24")
-            container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
-        container.mux(stream.encode())
+            container.mux(video.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
+        container.mux(video.encode())
     data = buffer.getvalue()
     if codec == "libx264":  # leave out its settings as text, some 670 bytes that no decoder needs
         data = re.sub(rb"\x00\x00\x01\x06.*?(?=\x00\x00\x01)", b"", data, flags=re.DOTALL)
+    return data
+
+
+def decoded_stream(data: bytes) -> list[np.ndarray]:
+    import av
+
     with av.open(io.BytesIO(data)) as container:
-        decoded = [
-            frame.reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()[:height, :width]
-            for frame in container.decode(video=0)
-        ]
-    return data, decoded
+        frames = container.decode(video=0)
+        return [frame.reformat(format="rgb24", src_colorspace="ITU709").to_ndarray() for frame in frames]
 
 
 def nearest(

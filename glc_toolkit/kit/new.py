@@ -27,6 +27,7 @@ USE = {  # how a recipe, a config or a command names a component
     "context": "`context: {{name: {}}}`",
     "loss": "`losses: {{{}: {{weight: 1.0}}}}`",
     "metric": "`glc eval photos --metric {}`",
+    "codec": "`glc eval photos -c {}`",
 }
 
 

@@ -10,8 +10,12 @@ pass starts from:
 import copy
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable
 from html import escape
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +36,23 @@ COMMON = ("model", "name", "channels", "levels", "default_quality")  # keys of a
 PRECISIONS = ("float32", "bf16", "int8", "auto")
 ZEROS = bytes(2**20)  # a stream that is longer than any symbols of one pixel are worth
 ARITHMETIC = b"16-bit integers by position"  # of the entropy networks: another would read other symbols
+
+
+class NoQuantiles(nn.Module):
+    """An empty parameter of the name that CompressAI's loops give an optimizer of its own, which takes no empty list.
+
+    It is of no state dict: a model without an ``EntropyBottleneck`` has nothing there to learn.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.quantiles = nn.Parameter(torch.empty(0))
+
+    def _save_to_state_dict(self, *args):
+        pass
+
+    def _load_from_state_dict(self, *args):
+        pass
 
 
 class GLCModel(CompressionModel):
@@ -68,6 +89,7 @@ class GLCModel(CompressionModel):
         if not 0 <= self.default_quality <= self.levels - 1:
             raise ValueError(f"default_quality has to be between 0 and {self.levels - 1}, not {self.default_quality:g}")
         self.step_bound = LowerBound(0.5)
+        self.auxiliary = NoQuantiles()
         self.precision = "float32"
 
     def check_parts(self) -> None:
@@ -171,9 +193,7 @@ class GLCModel(CompressionModel):
 
     @torch.no_grad()
     def analysis(self, x: Tensor) -> Tensor:
-        """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture. Raises ``ValueError`` for a NaN in it."""
-        if not torch.isfinite(x).all():
-            raise ValueError("x has to lie in [0, 1]: it has values that are no finite numbers")
+        """``x`` (B, 3, H, W) of any size -> ``l`` of the padded picture."""
         return self.backbone_analysis(self.pad(x.float()))
 
     def picture(self, l_hat: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -244,13 +264,15 @@ class GLCModel(CompressionModel):
     # -- quality ------------------------------------------------------------------------------------------------
 
     def qualities(self, quality: float | Tensor | None, batch: int, device: torch.device) -> Tensor:
-        """``quality`` as (B,) floats. Raises ``ValueError`` beyond the levels."""
+        """``quality`` as (B,) floats. Raises ``ValueError`` beyond the levels, unless compiled."""
         if quality is None:
             quality = self.default_quality
         try:
             quality = torch.as_tensor(quality, dtype=torch.float32, device=device).expand(batch)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"quality is a number, or one for each of {batch} pictures, not {quality!r}") from error
+        if torch.compiler.is_compiling():  # a graph does not stop at a value
+            return quality
         if not bool(((quality >= 0) & (quality <= self.levels - 1)).all()):
             wrong = ", ".join(f"{q:g}" for q in quality.tolist())
             raise ValueError(f"quality has to be between 0 and {self.levels - 1}, not {wrong}")
@@ -279,8 +301,21 @@ class GLCModel(CompressionModel):
         """Raise ``RuntimeError`` if bytes are asked of a model in training, or with tables from before it."""
         if self.training:
             raise RuntimeError("call eval() before coding: training and coding run in different precision")
-        if getattr(self.hyper, "trained", False):
+        if getattr(self.hyper, "trained", False) and not self._tables_hold():
             raise RuntimeError("call update() before coding: the model has been trained since its tables were made")
+
+    @torch.no_grad()
+    def _tables_hold(self) -> bool:
+        """Whether the weights would give the tables that there are: a pass in training alone need not change them."""
+        modules = [*self.hyper.modules(), *self.entropy_model.modules()]
+        before = [{name: tensor.clone() for name, tensor in module.named_buffers(recurse=False)} for module in modules]
+        for part in (self.hyper, self.entropy_model):
+            part.update(force=True)
+        hold = True
+        for module, buffers in zip(modules, before, strict=True):
+            hold = hold and all(torch.equal(old, module.get_buffer(name)) for name, old in buffers.items())
+            module._buffers.update(buffers)
+        return hold
 
     # -- state --------------------------------------------------------------------------------------------------
 
@@ -326,9 +361,13 @@ class GLCModel(CompressionModel):
         self.hyper.trained = False
         return updated
 
-    def load_state_dict(self, state_dict: dict, strict: bool = True):
-        """As in PyTorch: here every entropy model sizes its own tables."""
-        keys = nn.Module.load_state_dict(self, state_dict, strict=strict)
+    def aux_loss(self) -> Tensor:
+        """As in CompressAI, of the quantiles of every ``EntropyBottleneck``; without one zero, with a gradient."""
+        return super().aux_loss() + self.auxiliary.quantiles.sum()
+
+    def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
+        """As in PyTorch: here every entropy model sizes its own tables. Takes the names of ``DataParallel``, too."""
+        keys = nn.Module.load_state_dict(self, without_wrapper(state_dict), strict=strict, assign=assign)
         self.hyper.trained = False
         self.train(self.training)  # what was loaded may be off the grid of evaluation
         return keys
@@ -348,12 +387,34 @@ class GLCModel(CompressionModel):
     @classmethod
     def from_state_dict(cls, state_dict: dict) -> "GLCModel":
         """A model from what ``state_dict()`` gave."""
+        state_dict = without_wrapper(state_dict)
         if "_extra_state" not in state_dict:
             raise ModelFileError("this state dict holds no glc-toolkit config (key '_extra_state')")
         config = json.loads(bytes(state_dict["_extra_state"].cpu().numpy()))
         model = cls(config)  # pyright: ignore[reportCallIssue]  a model proper knows its slots
         model.load_state_dict(state_dict)
         return model
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | os.PathLike, revision: str | None = None, device: str = "cpu", precision: str = "float32"
+    ) -> "GLCModel":
+        """As in Hugging Face's libraries: a zoo name, a folder, or ``owner/name`` on the hub, see
+        :func:`glc_toolkit.zoo.load`. Raises ``ValueError`` for a model of another class."""
+        zoo = import_module("glc_toolkit.zoo")  # which stands on this module
+        name = os.fspath(model)
+        if name not in zoo.folders() and not os.path.isdir(name) and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+            name = f"hf://{name}"
+        loaded = zoo.load(f"{name}@{revision}" if revision else name, device, precision)
+        if not isinstance(loaded, cls):
+            raise ValueError(f"{name} is a {type(loaded).__name__}, not a {cls.__name__}")
+        return loaded
+
+    def save_pretrained(self, folder: str | os.PathLike, card: str = "") -> None:
+        """Write the model as a zoo folder, under its own name or else that of the folder; see
+        :func:`glc_toolkit.zoo.save`."""
+        zoo = import_module("glc_toolkit.zoo")
+        zoo.save(self, folder, self.config.get("name", Path(folder).resolve().name), card)
 
     @property
     def encoder_only(self) -> tuple[str, ...]:
@@ -425,6 +486,13 @@ def has_bf16(device: torch.device) -> bool:
 def dtype_of(part: nn.Module, default: torch.dtype) -> torch.dtype:
     """Of its weights; one without any works in ``default``."""
     return next((parameter.dtype for parameter in part.parameters()), default)
+
+
+def without_wrapper(state_dict: dict) -> dict:
+    """A state dict with the names that the model itself has, not those of ``DataParallel`` around it."""
+    if state_dict and all(name.startswith("module.") for name in state_dict):
+        return {name.removeprefix("module."): value for name, value in state_dict.items()}
+    return state_dict
 
 
 def _parameters(module: nn.Module) -> int:

@@ -30,7 +30,7 @@ def dry_run(recipe: Recipe) -> Iterator[dict]:
             started = time.perf_counter()
             step(module, recipe, stage)
             seconds = time.perf_counter() - started
-        minutes = min(stage.steps * seconds / 60, stage.minutes or float("inf"))
+        minutes = min(stage.most_steps * seconds / 60, stage.minutes or float("inf"))
         weights = [p for p in model.parameters()]
         yield {
             "stage": stage.name,
@@ -41,7 +41,7 @@ def dry_run(recipe: Recipe) -> Iterator[dict]:
             "memory": grown["megabytes"],
             "seconds": seconds,
             "minutes": minutes,
-            "images": round(min(60 * minutes / seconds, stage.steps)) * stage.batch,
+            "images": round(min(60 * minutes / seconds, stage.most_steps)) * stage.batch,
         }
 
 

@@ -26,8 +26,9 @@ def begun(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
     for slot in anew:
         setattr(start, slot, getattr(model, slot))
     state = grown(model, start)
-    other = {n for n, p in model.named_parameters() if n not in state or state[n].shape != p.shape}
-    if other := sorted(other | set(state) - set(model.state_dict())):
+    own = model.state_dict()
+    other = {n for n, p in model.named_parameters() if n in own and (n not in state or state[n].shape != p.shape)}
+    if other := sorted(other | set(state) - set(own)):
         raise ValueError(
             f"{', '.join(other[:3])}{', ...' if len(other) > 3 else ''}: not as in {name}, which the recipe starts "
             "from; give the model the same config, or list the slots that differ under anew"

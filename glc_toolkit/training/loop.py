@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.loggers import TensorBoardLogger
 from lightning.fabric.plugins.precision import MixedPrecision, Precision
 from lightning.fabric.strategies import DDPStrategy
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch._functorch import config as functorch
@@ -38,6 +38,7 @@ from glc_toolkit import models, registry, zoo
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
+from glc_toolkit.progress import shown
 from glc_toolkit.training.data import ClipCrops, Crops, decode_clip, find_clips, find_pictures, split
 from glc_toolkit.training.grow import begun, grown
 from glc_toolkit.training.own_latents import FIRST, OwnLatents
@@ -45,11 +46,21 @@ from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import STATE, load_facts, load_state, save_state
 from glc_toolkit.training.window import Window
 
-COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+COLUMNS = (BarColumn(20), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
 LOG_EVERY = 50  # steps
 SAY_EVERY = 1.0  # seconds; numbers have to be waited for
 BALANCE_EVERY = 10  # steps; measuring it costs a second pass back through the perceptual networks
 PERCEPTUAL = ("l1", "lpips", "dists")  # what the adversarial term is balanced against
+
+
+RUNAWAY = 1e6  # of a loss, or of a latent: what is trained here stays far below
+REMEDY = {
+    "vqvae": "lower its lr, or the weight of the loss that grew",
+    "latent": "lower its lr, or give latent_mse more weight",
+    "thumbnail": "lower its lr, or give latent_mse and thumbnail_mse more weight",
+    "joint": "let a stage of objective latent come before, in which a transform learns to repeat the latent (the "
+    "products of one that has not run away), take the transform plain, or lower its lr",
+}
 
 
 class TrainingError(RuntimeError):
@@ -212,17 +223,17 @@ class BF16(MixedPrecision):
     pre_backward, backward, post_backward = Precision.pre_backward, Precision.backward, Precision.post_backward
 
 
-def start(precision: str, folder: Path) -> Fabric:
-    """Fabric on what there is: one process, or the processes and machines that ``torchrun`` started."""
+def start(precision: str, folder: Path, device: str) -> Fabric:
+    """Fabric on ``"cpu"`` or ``"cuda"``: one process, or the processes and machines that ``torchrun`` started."""
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     bf16 = precision == "bf16-mixed"
     fabric = Fabric(
-        accelerator="cuda" if torch.cuda.is_available() else "cpu",  # others have no float64, which fixed point needs
+        accelerator=device,  # others have no float64, which fixed point needs
         devices=local,
         num_nodes=world // local,
         strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
         precision=None if bf16 else precision,  # pyright: ignore[reportArgumentType]
-        plugins=BF16("bf16-mixed", "cuda" if torch.cuda.is_available() else "cpu") if bf16 else None,
+        plugins=BF16("bf16-mixed", device) if bf16 else None,
         loggers=TensorBoardLogger(folder, name="", version="tensorboard"),
     )
     fabric.launch()
@@ -280,14 +291,17 @@ def merged(config: dict, changes: dict) -> dict:
     return changed
 
 
-def train(recipe: Recipe, folder: Path, save_every: float = 300.0) -> GLCModel:
+def train(recipe: Recipe, folder: Path, save_every: float = 300.0, device: str = "auto") -> GLCModel:
     """Run a recipe, or go on with it from ``folder/state.safetensors``; returns the averaged model, evaluating.
 
     Writes that state and a grid of pictures every ``save_every`` seconds, and means of the losses every 50 steps, to
-    ``folder/log.jsonl`` and for TensorBoard. Started by ``torchrun``, the processes share each batch.
+    ``folder/log.jsonl`` and for TensorBoard. Started by ``torchrun``, the processes share each batch. ``device`` is
+    ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU where there is one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    fabric = start(recipe.precision, folder)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    fabric = start(recipe.precision, folder, device)
     fabric.seed_everything(recipe.seed, verbose=False)
     for stage in recipe.stages:
         share_of(stage, fabric.world_size)
@@ -359,10 +373,10 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
     started = time.monotonic() - facts["seconds"]
     saved = time.monotonic()
     said = -math.inf
-    with Progress(*COLUMNS, disable=not fabric.is_global_zero, transient=True) as bar:
+    with shown(*COLUMNS, quiet=not fabric.is_global_zero) as bar:
         task = bar.add_task(stage.name, total=1.0)
         for step, (pixels, quality, first) in enumerate(steps_of(loader, stage), facts["step"]):
-            progress = step / stage.steps
+            progress = step / stage.most_steps
             if stage.minutes:  # one clock for all processes, or some would wait for ever
                 progress = fabric.broadcast(max(progress, (time.monotonic() - started) / 60 / stage.minutes))
             if progress >= 1:
@@ -394,10 +408,12 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 total = total + stage.losses[rival].weight * terms["gan_weight"] * terms[rival]
                 for parameter in learning:
                     parameter.requires_grad_(True)
-            if not torch.isfinite(total):
+            largest = out["l_hat"].detach().float().abs().amax()
+            if not torch.maximum(total.detach().abs(), largest) < RUNAWAY:  # NaN is not, either
                 values = {name: float(term.detach()) for name, term in terms.items()}
                 raise TrainingError(
-                    f"stage {stage.name!r}, step {step}: the loss is {float(total.detach())} ({values})"
+                    f"stage {stage.name!r}, step {step}: the loss is {float(total.detach())} ({values}), and the "
+                    f"latent reaches {float(largest):.3g}; {REMEDY[stage.objective]}"
                 )
             optimizer.zero_grad()
             fabric.backward(total)
@@ -426,7 +442,7 @@ def run_stage(fabric, recipe: Recipe, model, average, data, folder: Path, facts:
                 text = " ".join(f"{name} {value:.3g}" for name, value in numbers.items())
                 bar.update(task, completed=progress, description=f"{stage.name} {step}: {text}")
                 said = seconds
-            if window.steps == LOG_EVERY or step == stage.steps - 1:
+            if window.steps == LOG_EVERY or step == stage.most_steps - 1:
                 if fabric.is_global_zero:
                     where = {"stage": stage.name, "step": step, "seconds": seconds, "images": facts["images"]}
                     write_log(fabric, folder, where, window.numbers(stage.batch))
@@ -476,15 +492,27 @@ def batches(
     """Batches from that of step ``step`` on, this process's share of each: sample numbers follow from the step. With
     ``own``, every second is one of a crop that has a latent of its own."""
     share = share_of(stage, fabric.world_size)
-    numbers = [
-        n * stage.batch + fabric.global_rank * share + i
-        for n in range(step // chunks, -(-stage.steps // chunks))
-        for i in range(share)
-    ]
-    if own is not None:
-        rows = own.rows(0, stage.steps * stage.batch // 2)
-        numbers[1::2] = [FIRST + rows[number // 2] for number in numbers[1::2]]
-    return fabric.setup_dataloaders(DataLoader(samples, share, sampler=numbers), use_distributed_sampler=False)
+
+    def drawn() -> Iterator[list[int]]:
+        for n in range(step // chunks, -(-stage.most_steps // chunks)):
+            first = n * stage.batch + fabric.global_rank * share
+            numbers = list(range(first, first + share))
+            if own is not None:
+                numbers[1::2] = [FIRST + row for row in own.rows(first // 2, share // 2)]
+            yield numbers
+
+    loader = DataLoader(samples, batch_sampler=Drawn(drawn))  # pyright: ignore[reportArgumentType]
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+
+class Drawn:
+    """What a ``DataLoader`` asks for its batches: a generator, since a stage that ends by the clock has no number."""
+
+    def __init__(self, make: Callable[[], Iterator[list[int]]]):
+        self.make = make
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.make()
 
 
 def share_of(stage: Stage, processes: int) -> int:

@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
+from functools import reduce
+from operator import getitem, setitem
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+ENDLESS = 10**9  # steps
 
 
 class Strict(BaseModel):
@@ -44,8 +49,8 @@ class Stage(Strict):
     name: str
     objective: Literal["vqvae", "latent", "thumbnail", "joint"]
     trains: list[str]  #: parts of the model that learn, as backbone or backbone.encoder; the others are frozen
-    steps: int = Field(gt=0)
-    minutes: float | None = Field(None, gt=0)  #: ends the stage (and its schedule) earlier
+    steps: int | None = Field(None, gt=0)  #: a stage has these or minutes; with both it ends with what is over first
+    minutes: float | None = Field(None, gt=0)
     batch: int = Field(16, gt=0)
     crop: int = Field(128, gt=0)
     turns: bool = False  #: crops of pictures are also turned by quarters
@@ -66,6 +71,17 @@ class Stage(Strict):
     own_lr: float = Field(0.05, gt=0)  #: theirs, in standard deviations of the latent
     least_codes: int = 3  #: fewer codes of a codebook in use over 50 steps stop the run
     losses: dict[str, Term]
+
+    @model_validator(mode="after")
+    def it_ends(self) -> "Stage":
+        if self.steps is None and self.minutes is None:
+            raise ValueError("a stage has steps or minutes")
+        return self
+
+    @property
+    def most_steps(self) -> int:
+        """Steps that end the stage; of one that ends by the clock, more than there can be."""
+        return self.steps or ENDLESS
 
     @model_validator(mode="after")
     def own_latents_have_a_stage(self) -> "Stage":
@@ -125,5 +141,20 @@ class Recipe(Strict):
         return self
 
     @classmethod
-    def read(cls, path: str | Path) -> "Recipe":
-        return cls.model_validate(yaml.safe_load(Path(path).read_text()))
+    def read(cls, path: str | Path, changes: Iterable[str] = ()) -> "Recipe":
+        """The recipe in a file, with ``changes`` such as ``stages.0.lr=1e-4``. Raises ``ValueError`` for one that names
+        no place in it."""
+        said = yaml.safe_load(Path(path).read_text())
+        for change in changes:
+            place, equals, value = change.partition("=")
+            *way, last = cast(list[Any], [int(key) if key.isdigit() else key for key in place.split(".")])
+            try:
+                inside = reduce(getitem, way, said)
+                if isinstance(inside, list):
+                    getitem(inside, last)  # only what is there can be changed
+                setitem(inside, last, yaml.safe_load(value))
+            except (KeyError, IndexError, TypeError):
+                equals = ""
+            if not equals:
+                raise ValueError(f"{change!r} changes nothing in {path}: give FIELD=VALUE, as stages.0.lr=1e-4")
+        return cls.model_validate(said)

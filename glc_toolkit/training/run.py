@@ -4,7 +4,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -25,13 +26,21 @@ LARGEST = 768  # longer sides of validation pictures are cut to this
 FRAMES = 48  # of validation clips
 
 
-def run(recipe_file: Path, out: Path | None = None, smoke: bool = False, minutes: float | None = None) -> str:
+def run(
+    recipe_file: Path,
+    out: Path | None = None,
+    smoke: bool = False,
+    minutes: float | None = None,
+    changes: Iterable[str] = (),
+    device: str = "auto",
+) -> str:
     """Train by a recipe and export; returns a line that says what came of it.
 
     ``smoke`` takes two small steps of each stage, adversary included, always anew; its state is no run's to go on from.
-    ``minutes`` is a budget that the stages share. Of several processes the first exports, the others return at once.
+    ``minutes`` is a budget that the stages share, ``changes`` are as in :meth:`Recipe.read` and ``device`` as in
+    :func:`glc_toolkit.training.loop.train`. Of several processes the first exports, the others return at once.
     """
-    recipe = Recipe.read(recipe_file)
+    recipe = Recipe.read(recipe_file, changes)
     if minutes is not None:
         recipe = recipe.within(minutes)
     out = out or Path("runs") / recipe.name
@@ -44,16 +53,16 @@ def run(recipe_file: Path, out: Path | None = None, smoke: bool = False, minutes
         for stage in recipe.stages:
             stage.steps, stage.batch, stage.warmup, stage.gan_start = 2, 2 * int(os.environ.get("WORLD_SIZE", 1)), 1, 0
     started = time.monotonic()
-    model = train(recipe, state)
+    model = train(recipe, state, device=device)
     if int(os.environ.get("RANK", 0)) > 0:
         return ""
     folder = export(model, recipe, out / recipe.name)
     return f"{folder}: {zoo.info(folder)['bytes']:,} bytes, {time.monotonic() - started:.0f} s"
 
 
-def planned(recipe_file: Path, minutes: float | None = None) -> Iterator[str]:
+def planned(recipe_file: Path, minutes: float | None = None, changes: Iterable[str] = ()) -> Iterator[str]:
     """What ``glc train --dry-run`` says: a heading, and a line as soon as a stage was tried."""
-    recipe = Recipe.read(recipe_file)
+    recipe = Recipe.read(recipe_file, changes)
     if minutes is not None:
         recipe = recipe.within(minutes)
     head = ("stage", "objective", "learns", "of weights", "GFLOP a step", "memory", "s a step", "minutes", "images")
@@ -137,6 +146,14 @@ def quality_for(model: GLCModel, samples: list[list[Tensor]], target: float) -> 
             rates[step] = 8 * sum(len(compress(model, sample, step / 16)) for sample in samples) / pixels
         return rates[step]
 
+    levels = {level: rate(16 * level) for level in range(model.levels)}
+    if not min(levels.values()) <= target <= max(levels.values()):
+        nearest = min(levels, key=lambda level: abs(math.log(levels[level] / target)))
+        warnings.warn(
+            f"rate: no level reaches {target:g} bpp; the nearest is level {nearest} with {levels[nearest]:.4f}",
+            stacklevel=2,
+        )
+        return float(nearest)
     low, high = 0, 16 * (model.levels - 1)
     while high - low > 1:
         middle = (low + high) // 2

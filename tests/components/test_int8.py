@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from glc_toolkit.components.backbones.vqgan import ResBlock, Upsample
-from glc_toolkit.components.int8 import Int8Conv2d, Int8Upsample, has_int8, to_int8, works
+from glc_toolkit.components.int8 import Int8Conv2d, Int8Upsample, has_int8, quantized, to_int8, works
 
 needs_int8 = pytest.mark.skipif(not has_int8(torch.device("cpu")), reason="this processor has no VNNI")
 
@@ -33,6 +33,15 @@ def test_as_good_as_255_steps_are(args):
         y = rounded(x)
         assert y.dtype == torch.bfloat16 and y.shape == expected.shape
         assert (y - expected).std() < 0.01 * expected.std() + 1e-6
+
+
+@pytest.mark.parametrize("count", [5, 2**18, 2**18 + 1])
+def test_parts_are_quantized_as_the_whole(count):
+    x = torch.linspace(-1.0, 3.0, count).bfloat16()
+    expected = (x.float() * (1 / 0.02) + 50.5).to(torch.int16)
+    got = quantized(x.reshape(1, 1, 1, -1), 0.02, 50).flatten().int()
+    assert got.min() == 0 and got.max() == 200 and (got - expected).abs().max() <= 1
+    assert (got != expected).float().mean() < 0.01  # a product and a sum may be rounded once or twice
 
 
 @needs_int8

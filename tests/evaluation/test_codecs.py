@@ -2,37 +2,15 @@ import random
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
-from glc_toolkit.evaluation import classic
 from glc_toolkit.evaluation.codecs import Family, named
 from glc_toolkit.types import BitstreamError, ModelFileError
 
 
-@pytest.mark.parametrize("name", classic.FAMILIES)
-@pytest.mark.parametrize("size", [(96, 64), (95, 63)])
-def test_classic_codecs_bring_a_picture_back_from_bytes_alone(name, size, photo):
-    picture = photo.crop((100, 100, 100 + size[0], 100 + size[1]))
-    family, (setting, *_) = named(name)
-    data = family.at(setting).encode(picture)
-    fine = family.at(family.settings[len(family.settings) * 3 // 4])
-    better = fine.decode(fine.encode(picture))
-    worse = family.at(setting).decode(data)
-    assert worse.size == better.size == size and worse.mode == "RGB"
-    assert len(data) < len(fine.encode(picture))
-    assert _psnr(worse, picture) < _psnr(better, picture)
-    assert _psnr(better, picture) > 22
-
-
-def _psnr(a: Image.Image, b: Image.Image) -> float:
-    a, b = (torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).double() for image in (a, b))
-    return float(10 * torch.log10(255**2 / (a - b).square().mean()))
-
-
 def test_streams_carry_no_note_of_the_encoder(photo):
     for name in ("x264", "x265"):
-        assert b"x26" not in named(name)[0].at(51).encode(photo)
+        assert b"x26" not in named(name)[0].codec(51).encode(photo)
 
 
 class Sized:
@@ -82,7 +60,7 @@ def checkpoint(tmp_path_factory):
 
 def test_compressai_models_give_real_files(checkpoint, photo):
     family, (setting,) = named(f"compressai:bmshj2018-factorized:{checkpoint}")
-    codec = family.at(setting)
+    codec = family.codec(setting)
     picture = photo.crop((0, 0, 100, 70))
     data = codec.encode(picture)
     assert codec.decode(data).size == (100, 70)
@@ -100,7 +78,7 @@ def test_compressai_models_give_real_files(checkpoint, photo):
 def test_checkpoints_run_no_code(tmp_path, checkpoint):
     def load(file):
         family, (setting,) = named(f"compressai:bmshj2018-factorized:{file}")
-        return family.at(setting)
+        return family.codec(setting)
 
     torch.save({"state_dict": random.Random(0)}, tmp_path / "evil.pth")
     torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "other.pth")

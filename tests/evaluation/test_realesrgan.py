@@ -87,14 +87,14 @@ def test_the_network_is_that_of_the_published_graph():
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 2), (8, 4), (33, 19)])
 def test_every_side_comes_back(size, photo):
-    codec = named("avif-quarter")[0].at(20)
+    codec = named("avif-quarter")[0].codec(20)
     picture = photo.crop((200, 200, 200 + size[0], 200 + size[1]))
     assert codec.decode(codec.encode(picture)).size == size
 
 
 def test_a_picture_comes_back_in_its_place(photo):
     picture = photo.crop((150, 200, 245, 291))
-    codec = named("avif-quarter")[0].at(90)
+    codec = named("avif-quarter")[0].codec(90)
     x, x_hat = (np.asarray(image).astype(float) for image in (picture, codec.decode(codec.encode(picture))))
     errors = {
         (dy, dx): np.square(np.roll(x_hat, (dy, dx), (0, 1)) - x)[2:-2, 2:-2].mean()

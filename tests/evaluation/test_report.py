@@ -70,6 +70,7 @@ def embedded(source: str) -> tuple[bytes, Image.Image]:
 def test_points_name_the_nearest_file_of_each_codec(made):
     shown = content(made[0].read_text("utf-8"))["pictures"][0]
     assert [point["label"].split()[-1] for point in shown["points"]] == ["q0", "q1", "q2", "bytes", "bytes"]
+    assert content(made[0].read_text("utf-8"))["usual"] == 1  # the middle level of the tiny model
     for point in shown["points"]:
         for codec, chosen in point["items"].items():
             own = [item for item in shown["items"] if item["codec"] == codec]
@@ -105,6 +106,8 @@ def test_means(made):
         ("[3]", "not in the layout"),
         ('{"results": {"bpp": [0]}}', "list of positive numbers"),
         ('{"results": {"bpp": [NaN]}}', "list of positive numbers"),
+        ('{"results": {"bpp": [1%s]}}' % ("0" * 400), "list of positive numbers"),
+        ('{"results": {"bpp": [1], "psnr": [1%s]}}' % ("0" * 400), "psnr has to be a list of 1 numbers"),
         ('{"results": {"bpp": [1, 2], "psnr-rgb": [1]}}', "psnr-rgb has to be a list of 2 numbers"),
         ('{"results": {"bpp": [1], "beauty": [1]}}', "has none of psnr"),
     ],
@@ -141,7 +144,7 @@ def test_a_picture_is_not_written_over_and_nothing_half_done_stays(made, tiny_fo
     for arguments, code, message in [
         ([made[2][0], "-o", made[2][0]], 2, "is the file to read"),
         ([tmp_path / "broken.png", "-o", tmp_path / "r.html"], 1, "cannot be read as a picture"),
-        ([made[2][0], "-o", "/nonexistent/r.html"], 1, "cannot write /nonexistent/r.html"),
+        ([made[2][0], "-o", tmp_path / "broken.png" / "r.html"], 1, "broken.png is a file"),
         ([made[2][0], "-o", tmp_path / "r.html", "-q", "9"], 2, "quality has to be between"),
         ([made[2][0], "-o", tmp_path / "r.html", "--curves", tmp_path / "broken.png"], 1, "is no JSON"),
     ]:

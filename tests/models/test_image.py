@@ -19,6 +19,8 @@ from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.conformance import tiny
 from glc_toolkit.conformance.test_components import round_trip
 from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models.video import GLCVideo
+from glc_toolkit.types import PictureError
 
 BACKBONES = {
     "folded": tiny.MODEL["backbone"],
@@ -77,7 +79,11 @@ def test_training_step_reaches_every_parameter():
     out = model(torch.rand(2, 3, 64, 64), torch.tensor([0.0, 1.5]))
     loss = out["x_hat"].mean() + bpp_estimate(out["likelihoods"], 64 * 64).sum() + out["hyper_loss"]
     loss.backward()
-    without = [n for n, p in model.named_parameters() if p.grad is None and not n.startswith("backbone.quantizer")]
+    without = [
+        n
+        for n, p in model.named_parameters()
+        if p.grad is None and p.numel() and not n.startswith("backbone.quantizer")
+    ]
     assert without == []
     assert model.aux_loss() == 0
 
@@ -231,7 +237,7 @@ def test_what_gives_no_picture_is_refused(model):
     for value in (float("nan"), float("inf")):
         with pytest.raises(BitstreamError, match="latents that give no picture"):
             model.picture(torch.full((1, model.backbone.latent_channels, 4, 4), value), (64, 64))
-        with pytest.raises(ValueError, match="values that are no finite numbers"):
+        with pytest.raises(ValueError, match=r"x has to lie in \[0, 1\], not from (nan|inf)"):
             model.compress(torch.full((1, 3, 64, 64), value))
 
 
@@ -289,3 +295,33 @@ def test_qualities_that_are_none(tiny_model, quality):
 def test_only_pictures_are_compressed(tiny_model):
     with pytest.raises(ValueError, match=r"x has to be \(B, 3, H, W\), not \(3, 16, 16\)"):
         tiny_model.compress(torch.rand(3, 16, 16))
+
+
+@pytest.mark.parametrize(
+    "x, says",
+    [
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), r"floats in \[0, 1\], not torch.uint8"),
+        (torch.full((1, 3, 64, 64), 255.0), r"lie in \[0, 1\], not from 255 to 255"),
+        (torch.full((1, 3, 64, 64), torch.nan), r"lie in \[0, 1\]"),
+        (torch.full((1, 3, 64, 64), torch.inf), r"lie in \[0, 1\]"),
+        (torch.full((1, 3, 64, 64), -0.1), r"lie in \[0, 1\]"),
+        (torch.zeros(1, 3, 64, 64, device="meta"), "no values"),
+        (torch.zeros(1, 3, 0, 64), "has to be"),
+    ],
+)
+def test_what_is_no_picture_never_gets_to_a_network(tiny_folder, tiny_video_folder, monkeypatch, x, says):
+    for model in (zoo.load(tiny_folder), zoo.load(tiny_video_folder)):
+        monkeypatch.setattr(type(model), "backbone_analysis", None)
+        with pytest.raises(PictureError, match=says):
+            model.compress([x] if isinstance(model, GLCVideo) else x)
+
+
+@pytest.mark.parametrize("form", [torch.tensor, list])
+def test_each_picture_may_have_a_quality_of_its_own(tiny_model, form):
+    x, levels = torch.rand(3, 3, 64, 64), [0.0, 0.7, 2.0]
+    together = tiny_model.compress(x, form(levels))["strings"][0]
+    assert together == [
+        tiny_model.compress(image[None], q)["strings"][0][0] for image, q in zip(x, levels, strict=True)
+    ]
+    with pytest.raises(ValueError, match="one for each of 3 pictures"):
+        tiny_model.compress(x, form([1.0, 2.0]))

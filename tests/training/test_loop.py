@@ -20,10 +20,12 @@ from glc_toolkit.components.backbones.thumbnail import ThumbnailBackbone
 from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
+from glc_toolkit.training import new
 from glc_toolkit.training.dry_run import dry_run
 from glc_toolkit.training.loop import StageModule, TrainingError, adversary, groups, share_of, still, train
 from glc_toolkit.training.recipe import Recipe, Stage
-from glc_toolkit.training.run import planned, run
+from glc_toolkit.training.run import compress, planned, quality_for, run
+from glc_toolkit.training.state import STATE, load_facts
 from tests.conftest import ROOT
 
 GAN = {"l1": {}, "lpips": {"args": {"net": "alex"}}, "gan": {"weight": 0.5, "args": {"width": 8, "layers": 2}}}
@@ -416,6 +418,54 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
     recipe["stages"][0]["losses"]["l1"] = {"weight": float("inf")}
     with pytest.raises(TrainingError, match=r"stage 'I', step 0: the loss is (inf|nan) \(.*'l1'"):
         train(Recipe.model_validate(recipe), tmp_path / "out")
+
+
+def test_a_loss_that_runs_away_stops_the_run_with_a_remedy(recipe, tmp_path):
+    recipe["stages"] = [{**recipe["stages"][2], "losses": {"l1": {"weight": 1e9}}}]
+    with pytest.raises(TrainingError, match=r"the loss is \d+.*latent reaches .*; let a stage of objective latent"):
+        train(Recipe.model_validate(recipe), tmp_path / "out")
+
+
+def test_a_stage_of_minutes_alone(recipe, tmp_path):
+    stage = {**recipe["stages"][0], "minutes": 0.02, "losses": {"l1": {}, "codebook": {}}}
+    del stage["steps"]
+    train(Recipe.model_validate({**recipe, "stages": [stage]}), tmp_path / "out")
+    assert load_facts(tmp_path / "out" / STATE)["stage"] == 1  # it ended
+    del stage["minutes"]
+    with pytest.raises(ValidationError, match="a stage has steps or minutes"):
+        Recipe.model_validate({**recipe, "stages": [stage]})
+
+
+def test_fields_are_changed_on_the_command_line(recipe, tmp_path):
+    path = write(recipe, tmp_path / "recipe.yaml")
+    changed = Recipe.read(path, ["stages.0.lr=1e-4", "rate=0.1", "stages.2.losses.l1.weight=3", "stages.0.minutes=5"])
+    assert (changed.stages[0].lr, changed.stages[0].minutes, changed.rate) == (1e-4, 5, 0.1)
+    assert changed.stages[2].losses["l1"].weight == 3
+    for wrong in ("stages.7.lr=1", "stages.0.lr", "stages.lr=1", "name.lr=1"):
+        with pytest.raises(ValueError, match=r"changes nothing in .*: give FIELD=VALUE"):
+            Recipe.read(path, [wrong])
+    with pytest.raises(ValidationError, match="learning"):
+        Recipe.read(path, ["stages.0.learning=1"])
+
+
+@pytest.mark.parametrize("fresh, objectives", [(False, ["joint"]), (True, ["vqvae", "latent", "joint"])])
+def test_a_new_recipe_has_its_stages_in_order(fresh, objectives, tiny_folder, tmp_path):
+    (tmp_path / "mine.yaml").write_text(new.recipe("mine", str(tiny_folder), fresh, ["my photos"]))
+    made = Recipe.read(tmp_path / "mine.yaml")
+    assert [stage.objective for stage in made.stages] == objectives and made.data.sources == ["my photos"]
+    assert made.start == (None if fresh else str(tiny_folder)) and made.model == tiny.MODEL
+    assert len(made.stages[-1].losses["rate"].args["lmbda"]) == tiny.LEVELS
+    for stage in made.stages:
+        StageModule(GLCImage(made.model), stage)
+
+
+def test_a_rate_that_no_level_reaches_is_a_warning_with_the_nearest(tiny_model):
+    samples = [[torch.randint(256, (3, 64, 64), dtype=torch.uint8)]]
+    sizes = [len(compress(tiny_model, samples[0], level)) for level in range(tiny.LEVELS)]
+    for target, size in ((1e-4, min(sizes)), (100.0, max(sizes))):
+        level = sizes.index(size)
+        with pytest.warns(UserWarning, match=rf"no level reaches {target:g} bpp; the nearest is level {level} with "):
+            assert quality_for(tiny_model, samples, target) == level
 
 
 def test_recipes_are_checked_before_anything_runs(recipe):

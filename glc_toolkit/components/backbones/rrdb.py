@@ -20,8 +20,10 @@ class ResidualDenseBlock(nn.Module):
 
     def __init__(self, features: int, growth: int):
         super().__init__()
-        for k in range(4):
-            setattr(self, f"conv{k + 1}", conv3x3(features + k * growth, growth))
+        self.conv1 = conv3x3(features, growth)
+        self.conv2 = conv3x3(features + growth, growth)
+        self.conv3 = conv3x3(features + 2 * growth, growth)
+        self.conv4 = conv3x3(features + 3 * growth, growth)
         self.conv5 = conv3x3(features + 4 * growth, features)
 
     def forward(self, x: Tensor) -> Tensor:

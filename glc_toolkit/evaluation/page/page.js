@@ -1,9 +1,9 @@
 "use strict";
 // What moves on the page of `glc report`. One object, `state`, says what is seen; each show...() draws a part of it.
 
-const { metrics, pictures, curves, mean } = JSON.parse(document.getElementById("data").textContent);
+const { metrics, pictures, curves, mean, usual } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const state = { picture: 0, point: 0, left: "original", right: "GLC", split: 50, scale: 1, u: 0.5, v: 0.5 };
+const state = { picture: 0, point: usual, left: "original", right: "GLC", split: 50, scale: 1, u: 0.5, v: 0.5 };
 const FARTHEST = 32; // times the size that fits
 const compare = $("compare"), stage = $("stage"), divider = $("divider");
 
@@ -290,8 +290,12 @@ function chart(metric) {
     svg.append(element("line", { class: "grid", x1: edge.left, x2: W - edge.right, y1: Y(t), y2: Y(t) }));
     svg.append(element("text", { x: edge.left - 6, y: Y(t) + 4, "text-anchor": "end" }, String(t)));
   }
+  let free = edge.left; // where the next label may begin
   for (const t of logTicks(10 ** x0, 10 ** x1)) {
     svg.append(element("line", { class: "grid", x1: X(t), x2: X(t), y1: edge.top, y2: H - edge.bottom }));
+    const half = 3.5 * String(t).length;
+    if (X(t) - half < free || X(t) + half > W) continue;
+    free = X(t) + half + 8;
     svg.append(element("text", { x: X(t), y: H - edge.bottom + 16, "text-anchor": "middle" }, String(t)));
   }
   svg.append(element("text", { x: (edge.left + W - edge.right) / 2, y: H - 6, "text-anchor": "middle" }, "bits per pixel"));

@@ -29,7 +29,7 @@ class Backbone(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width, latent_channels, 3, padding=1),
         )
-        self.decoder = nn.Sequential(
+        self.generator = nn.Sequential(
             nn.Conv2d(latent_channels, width, 3, padding=1),
             nn.SiLU(),
             nn.Conv2d(width, 3 * patch**2, 3, padding=1),
@@ -43,11 +43,11 @@ class Backbone(nn.Module):
 
     def synthesis(self, l: Tensor) -> Tensor:
         """``l`` -> ``x_hat``, unclamped."""
-        return (self.decoder(l) + 1) / 2
+        return (self.generator(l) + 1) / 2
 
     @property
     def last_weight(self) -> Tensor:
-        return self.decoder[-2].weight  # pyright: ignore[reportReturnType]
+        return self.generator[-2].weight  # pyright: ignore[reportReturnType]
 
     def quantize(self, l: Tensor) -> Quantized:
         return self.quantizer(l)

@@ -1,0 +1,58 @@
+"""How far a long command is: a bar on a terminal, and elsewhere, in a log, a line every half minute."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, Task
+
+EVERY = 30.0  # seconds
+
+
+@contextmanager
+def shown(*columns: ProgressColumn, quiet: bool = False) -> Iterator[Progress]:
+    """A bar of rich on the standard error, gone when it is done; nothing if ``quiet``."""
+    terminal = sys.stderr.isatty()
+    hidden = quiet or not terminal  # then nothing refreshes a bar by itself, or `track` would leave counting to that
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, transient=True, disable=hidden, auto_refresh=not hidden)
+    if quiet or terminal:
+        with bar:
+            yield bar
+        return
+    done = threading.Event()
+
+    def talk() -> None:
+        while not done.wait(EVERY):
+            for task in bar.tasks:
+                if task.visible and not task.finished:
+                    print(line(task), file=sys.stderr, flush=True)
+
+    talker = threading.Thread(target=talk, daemon=True)
+    talker.start()
+    try:
+        yield bar
+    finally:
+        done.set()
+        talker.join()
+
+
+def line(task: Task) -> str:
+    """What a bar would show, in words."""
+    parts = [task.description]
+    if task.total:
+        parts.append(f"{100 * task.completed / task.total:.0f} %")
+    elif task.completed:
+        parts.append(f"{task.completed:g} done")
+    parts.append(f"after {clock(task.elapsed)}")
+    if task.total and task.completed and task.elapsed:
+        parts.append(f"{clock(task.elapsed * (task.total - task.completed) / task.completed)} left")
+    return ", ".join(parts)
+
+
+def clock(seconds: float | None) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds or 0), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
