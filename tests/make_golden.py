@@ -1,6 +1,6 @@
 """Writes the golden streams of tests/data: run once for a new format version or a newly released model.
 
-python -m tests.make_golden glc-image-0.03@2
+python -m tests.make_golden glc-image-0.03@1
 python -m tests.make_golden glc-video-0.01
 """
 
