@@ -225,7 +225,7 @@ def test_names_are_completed():
             shell = BashComplete(cli, {}, "glc", "_GLC_COMPLETE")
             return [line.partition(",")[2] for line in shell.complete().splitlines()]
 
-    assert offered("encode", "a", "b", "-m", "glc-im") == ["glc-image-0.03"]
+    assert offered("encode", "a", "b", "-m", "glc-im") == ["glc-image-0.03", "glc-image-0.03-thumbnail"]
     assert "lpips-alex" in offered("eval", "x", "--metric", "lp")
     assert {"avif", "avif-half"} <= set(offered("eval", "x", "-c", "av"))
 

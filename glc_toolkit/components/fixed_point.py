@@ -191,17 +191,20 @@ class FixedConv(nn.Conv2d):
 
 def products_of_bytes(rows: Tensor, columns: Tensor) -> Tensor:
     """int8 (N, K) @ (K, M) -> int32, by the fastest way that is exact here."""
-    return exact_way(rows.device.type, *columns.shape)(rows, columns)
+    sizes = (rows.device.type, *columns.shape)
+    if torch.compiler.is_compiling():
+        return {way.__name__: way for way in (in_int8, in_float32, in_float64)}[name_of_way(*sizes)](rows, columns)
+    return exact_way(*sizes)(rows, columns)
 
 
-@torch.compiler.assume_constant_result  # a graph is made for one processor
-def exact_way(device: str, inputs: int, outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Raises ``RuntimeError`` if there is none: better no picture than another one."""
-    return _exact_way(device, inputs, outputs)
+@torch.compiler.assume_constant_result  # a graph is made for one processor; it holds words, and no functions
+def name_of_way(device: str, inputs: int, outputs: int) -> str:
+    return exact_way(device, inputs, outputs).__name__
 
 
 @cache
-def _exact_way(device: str, inputs: int, outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
+def exact_way(device: str, inputs: int, outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Raises ``RuntimeError`` if there is none: better no picture than another one."""
     for way in (in_int8, in_float32, in_float64):
         if is_possible(way, device, inputs) and is_exact(way, device, inputs, outputs):
             return way

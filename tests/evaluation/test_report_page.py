@@ -153,9 +153,10 @@ def test_the_map_lies_over_the_reconstruction_alone(browser):
     h, w = min(now.shape[0], original.shape[0]), min(now.shape[1], original.shape[1])
     assert np.abs(now[:h, :w] - original[:h, :w]).mean() < 5
     # Near the middle of 320 x 240 pixels, where two positions of the tiny model's latent meet: on the right one
+    browser.execute_script("stage.scrollIntoView({ block: 'center' })")  # the middle is that of what can be seen
     actions(browser).move_to_element_with_offset(find(browser, "#stage"), 6, 0).perform()
     bits = browser.execute_script(
-        "const p = pictures[0]; return p.items[0].bits[Math.floor(120 / p.position)][Math.floor(160 / p.position)]"
+        "const p = pictures[0]; return itemOf('GLC').bits[Math.floor(120 / p.position)][Math.floor(160 / p.position)]"
     )
     assert f"{bits:.1f} bits" in find(browser, "#here").text
     assert "bytes; the file has" in find(browser, "#sum").text
