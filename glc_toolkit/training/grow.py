@@ -1,4 +1,4 @@
-"""Start from the weights of a zoo model: of the same config, but for slots that begin anew, or of another depth.
+"""Start from the weights of a zoo model: of the same config, but for parts that begin anew, or of another depth.
 
 New residual blocks begin as nothing and a residual head as the plain one, so that the first step sees what the
 shallower model draws (as in Net2Net, Chen et al., ICLR 2016). Of a deeper one the last blocks of a level are left out.
@@ -16,22 +16,24 @@ from glc_toolkit.models import GLCModel
 
 
 def begun(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
-    """The state of the zoo model ``name`` for ``model``, but for slots that begin ``anew``, as they are there.
+    """The state of the zoo model ``name`` for ``model``, but for the parts of ``model`` that begin ``anew``.
 
     Raises ``ValueError`` that says which weights do not fit.
     """
     start: Any = zoo.load(name).train()
-    if unknown := set(anew) - set(model.slots):
-        raise ValueError(f"anew names {', '.join(sorted(unknown))}; the slots are {', '.join(model.slots)}")
-    for slot in anew:
-        setattr(start, slot, getattr(model, slot))
+    if unknown := set(anew) - {part for part, _ in model.named_modules()}:
+        raise ValueError(
+            f"anew names {', '.join(sorted(unknown))}; the model has {', '.join(model.slots)} and what is in these"
+        )
+    for part in anew:
+        start.set_submodule(part, model.get_submodule(part))
     state = grown(model, start)
     own = model.state_dict()
     other = {n for n, p in model.named_parameters() if n in own and (n not in state or state[n].shape != p.shape)}
     if other := sorted(other | set(state) - set(own)):
         raise ValueError(
             f"{', '.join(other[:3])}{', ...' if len(other) > 3 else ''}: not as in {name}, which the recipe starts "
-            "from; give the model the same config, or list the slots that differ under anew"
+            "from; give the model the same config, or list the parts that differ under anew"
         )
     return state
 

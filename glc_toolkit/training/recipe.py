@@ -109,7 +109,7 @@ class Recipe(Strict):
     model: dict[str, Any]
     start: str | None = None  #: a zoo model to start from: of the same config, or shallower (see `grow`)
     pretrained: dict[str, Pretrained] = {}  #: parts of the model that begin as networks of the zoo
-    anew: list[str] = []  #: slots of ``model`` that are not taken from there
+    anew: list[str] = []  #: parts of ``model``, such as ``backbone.generator``, that are not taken from there
     image: str | None = None  #: the zoo model that codes the intra frames of a video model
     data: Data
     stages: list[Stage]

@@ -78,18 +78,25 @@ def test_a_wider_model_is_refused():
         grown(with_backbone(encoder_blocks=3, channels=32), with_backbone(encoder_blocks=2))
 
 
-def test_a_slot_begins_anew(tiny_folder, tiny_model):
-    torch.manual_seed(1)
+def test_a_slot_differs_only_where_it_begins_anew(tiny_folder):
     model = GLCImage(tiny.model_config(hyper={"name": "factorized"}))
     with pytest.raises(ValueError, match=r"hyper\..*: not as in .*, which the recipe starts from; .* under anew"):
         begun(model, str(tiny_folder), [])
-    with pytest.raises(ValueError, match="anew names head; the slots are backbone, "):
+    with pytest.raises(ValueError, match="anew names head; the model has backbone, "):
         begun(model, str(tiny_folder), ["head"])
-    state = begun(model, str(tiny_folder), ["hyper"])
-    begins = {name: value.clone() for name, value in model.hyper.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"), [("hyper", {"hyper": {"name": "factorized"}}), ("backbone.generator", {})]
+)
+def test_a_part_begins_anew(part, changes, tiny_folder, tiny_model):
+    torch.manual_seed(1)
+    model = GLCImage(tiny.model_config(**changes))
+    state = begun(model, str(tiny_folder), [part])
+    begins = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(state)
     for name, value in model.named_parameters():
-        slot, _, rest = name.partition(".")
-        if slot == "auxiliary":  # of no state dict
+        if name.startswith("auxiliary."):  # of no state dict
             continue
-        assert torch.equal(value, begins[rest] if slot == "hyper" else tiny_model.state_dict()[name].float()), name
+        from_start = not name.startswith(f"{part}.")
+        assert torch.equal(value, tiny_model.state_dict()[name].float() if from_start else begins[name]), name
