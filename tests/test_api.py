@@ -38,13 +38,12 @@ def test_files_are_given_as_bytes_or_paths(tiny_model, noise, tmp_path):
         assert api.info(form, model=tiny_model) == api.info(data, model=tiny_model)
 
 
-def test_the_shipped_model_does_its_job(photo, model):
+def test_the_shipped_model_does_its_job(photo, known):
+    """As well as the README says: machines differ in some symbols, and those cost a few bytes and hundredths of a dB."""
     data = glc.encode(photo)
-    decoded = glc.decode(data)
-    bpp = 8 * len(data) / (photo.width * photo.height)
-    assert bpp < 0.06
-    error = np.asarray(decoded, float) - np.asarray(photo, float)
-    assert 10 * np.log10(255**2 / np.square(error).mean()) > 20
+    error = np.asarray(glc.decode(data), float) - np.asarray(photo, float)
+    assert len(data) == pytest.approx(known["bytes"], rel=0.03)
+    assert 10 * np.log10(255**2 / np.square(error).mean()) == pytest.approx(known["psnr"], abs=0.2)
 
 
 def test_quality_rises_in_bytes(photo, model):
@@ -132,12 +131,12 @@ def test_info_accounts_for_every_byte(photo, model):
     assert facts["sections"]["header"] <= 12
     assert min(facts["sections"].values()) >= 0
     assert (facts["width"], facts["height"]) == photo.size
-    assert facts["model"] == "glc-image-0.03"
+    assert facts["model"] == model.config["name"]
 
 
 def test_another_model_is_refused_by_name(tiny_model, model, noise):
     data = glc.encode(noise, model=tiny_model)
-    with pytest.raises(glc.BitstreamError, match=rf"{tiny_model.fingerprint()[:3].hex()}.*'glc-image-0.03'"):
+    with pytest.raises(glc.BitstreamError, match=rf"{tiny_model.fingerprint()[:3].hex()}.*{model.config['name']!r}"):
         glc.decode(data, model=model)
     with pytest.raises(glc.BitstreamError, match="no known model"):
         glc.decode(data)

@@ -98,7 +98,7 @@ def test_it_reads_every_combination_of_components(hyper, context, noise, tmp_pat
     assert other["y_hat"].tobytes() == expected["y_hat"]
 
 
-@pytest.mark.parametrize("name", ["glc-image-0.03", "glc-video-0.01"])
+@pytest.mark.parametrize("name", [api.DEFAULT_MODEL, api.DEFAULT_VIDEO_MODEL])
 def test_the_fingerprint_is_what_the_page_says(name):
     assert reference_decoder.fingerprint(zoo.locate(name)) == zoo.info(name)["fingerprint"]
 
