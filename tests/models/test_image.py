@@ -122,10 +122,9 @@ def test_quality_bytes_are_exact_at_whole_levels(tiny_model):
 
 
 def test_size_is_what_the_estimate_says(model, photo):
-    x = io.to_tensor(photo)
     with torch.no_grad():
+        l = model.analysis(io.to_tensor(photo))
         for level in range(model.levels):
-            l = model.analysis(x)
             out = model.code_latent(l, torch.tensor([float(level)]))
             estimate = float(bpp_estimate(out["likelihoods"], 8))
             actual = len(api.encode(photo, model=model, quality=level))
