@@ -325,7 +325,8 @@ def test_a_bar_is_for_terminals(monkeypatch, picture, tmp_path, model):
     os.close(ours)
 
 
-def test_lists():
+def test_lists(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # names of columns in one line
     assert "vqgan" in glc("plugins", "list")
     assert json.loads(glc("plugins", "list", "--json"))["hyper"]["factorized"] == "glc_toolkit.components"
     listed = {row["name"]: row for row in json.loads(glc("zoo", "list", "--json"))}
