@@ -2,9 +2,9 @@
 
     python docs/make_ablations.py RUNS [ARM ...]
 
-trains the arms named (or all) in ``RUNS``, one after the other, and measures real files of the held-out pictures; then
-writes ``results/ablations.json``, draws ``images/ablations.png`` and prints the table of what there is so far. An arm
-that was stopped goes on where it was, one that is in the results is not trained again. Use the cores that
+trains the named arms (or all) in ``RUNS``, one after the other, and measures real files of the held-out pictures. Then
+it writes ``results/ablations.json``, draws ``images/ablations.png`` and fills the table of ``ablations.md``. An arm
+that was stopped goes on where it was. An arm that is in the results is not trained again. Use the cores that
 ``ablations.md`` names: the budget is time.
 """
 
@@ -12,6 +12,8 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import make_tables
 
 from glc_toolkit.evaluation.curves import plot
 from glc_toolkit.training.loop import train
@@ -96,11 +98,7 @@ def main(folder: str, *names: str) -> None:
     curves.sort(key=lambda done: list(ARMS).index(done["name"]))
     shown = [key for key in SHOWN if all(key in done["results"] for done in curves)]
     plot(curves, DOCS / "images" / "ablations.png", shown[1:])
-    print("| arm | level |", " | ".join(shown), "|\n|" + "---|" * (len(shown) + 2))
-    for done in curves:
-        for level in range(len(done["results"]["bpp"])):
-            values = [f"{done['results'][key][level]:.4f}" for key in shown]
-            print(f"| {done['description']} | {level} |", " | ".join(values), "|")
+    make_tables.main()
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import json
 import types
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glc_toolkit import hookimpl, models, progress, registry, zoo
+from glc_toolkit import api, hookimpl, models, progress, registry, zoo
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 
@@ -27,8 +28,15 @@ def photo() -> Image.Image:
 
 @pytest.fixture(scope="session")
 def model() -> GLCImage:
-    """The shipped model."""
-    return zoo.load("glc-image-0.03")
+    """The default model."""
+    return zoo.load(api.DEFAULT_MODEL)
+
+
+@pytest.fixture(scope="session")
+def known() -> dict:
+    """What docs/results says of the default model's file of ``photo``: ``bytes bpp psnr lpips-alex`` and more."""
+    folder = zoo.locate(api.DEFAULT_MODEL).name
+    return json.loads((ROOT / "docs" / "results" / folder / "demo.json").read_text())[0]
 
 
 @pytest.fixture(scope="session")

@@ -38,34 +38,51 @@ def test_files_are_given_as_bytes_or_paths(tiny_model, noise, tmp_path):
         assert api.info(form, model=tiny_model) == api.info(data, model=tiny_model)
 
 
-def test_the_shipped_model_does_its_job(photo, model):
-    data = glc.encode(photo)
-    decoded = glc.decode(data)
-    bpp = 8 * len(data) / (photo.width * photo.height)
-    assert bpp < 0.06
-    error = np.asarray(decoded, float) - np.asarray(photo, float)
-    assert 10 * np.log10(255**2 / np.square(error).mean()) > 20
+@pytest.fixture(scope="module")
+def file(photo) -> bytes:
+    return glc.encode(photo)
 
 
-def test_quality_rises_in_bytes(photo, model):
-    sizes = [len(glc.encode(photo, model=model, quality=q)) for q in range(model.levels)]
-    assert sizes == sorted(sizes)
+def test_the_shipped_model_does_its_job(photo, file, known):
+    """As the README says. Machines differ in some symbols, which cost a few bytes and hundredths of a dB."""
+    error = np.asarray(glc.decode(file), float) - np.asarray(photo, float)
+    assert len(file) == pytest.approx(known["bytes"], rel=0.03)
+    assert 10 * np.log10(255**2 / np.square(error).mean()) == pytest.approx(known["psnr"], abs=0.2)
 
 
-@pytest.mark.parametrize("target", [0.03, 0.04])
-def test_target_bpp_is_kept_and_used(photo, model, target):
-    bpp = 8 * len(glc.encode(photo, model=model, target_bpp=target)) / (photo.width * photo.height)
-    highest = 8 * len(glc.encode(photo, model=model, quality=model.levels - 1)) / (photo.width * photo.height)
+@pytest.fixture(scope="module")
+def crop(photo):
+    """A quarter of the photograph, for searches, which code it again and again."""
+    return photo.crop((100, 100, 356, 356))
+
+
+@pytest.fixture(scope="module")
+def sizes(crop, model):
+    """Bytes of its file at each level."""
+    return [len(glc.encode(crop, model=model, quality=q)) for q in range(model.levels)]
+
+
+def test_quality_rises_in_bytes(sizes):
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_target_bpp_is_kept_and_used(crop, model, sizes, share):
+    """Between two levels, and above the highest."""
+    target = 8 * (sizes[0] + share * (sizes[-1] - sizes[0])) / (crop.width * crop.height)
+    bpp = 8 * len(glc.encode(crop, model=model, target_bpp=target)) / (crop.width * crop.height)
+    highest = 8 * sizes[-1] / (crop.width * crop.height)
     assert bpp <= target
     assert bpp >= 0.95 * min(target, highest)
 
 
-def test_max_bytes(photo, model):
-    assert len(glc.encode(photo, model=model, max_bytes=1200)) <= 1200
+def test_max_bytes(crop, model, sizes):
+    budget = (sizes[0] + sizes[-1]) // 2
+    assert sizes[0] < len(glc.encode(crop, model=model, max_bytes=budget)) <= budget
     with pytest.raises(ValueError, match="over the budget of 20"):
-        glc.encode(photo, model=model, max_bytes=20)
+        glc.encode(crop, model=model, max_bytes=20)
     with pytest.raises(ValueError, match="not several"):
-        glc.encode(photo, model=model, max_bytes=20, quality=1)
+        glc.encode(crop, model=model, max_bytes=20, quality=1)
 
 
 @pytest.mark.parametrize("budget", [{name: v} for name in ("target_bpp", "max_bytes") for v in (0, -1, np.nan, np.inf)])
@@ -105,7 +122,7 @@ def test_sizes_are_bounded_with_their_padding(tiny_model, noise):
 def test_a_picture_takes_no_more_work_than_its_file_pays_for(model, monkeypatch):
     """24 bytes that claim 33 megapixels: they are found out before a network runs."""
     monkeypatch.setattr(model.hyper, "params", None)
-    forged = api.bitstream.ImageStream(model.fingerprint(), 0, 2**16, 512, bytes(range(12))).to_bytes()
+    forged = api.bitstream.ImageStream(model.fingerprint(), 0, 2**16, 512, bytes(12)).to_bytes()
     for read in (glc.decode, api.info):
         with pytest.raises(glc.BitstreamError, match="are asked of 12"):
             read(forged, model)
@@ -125,19 +142,18 @@ def test_sections_of_foreign_payloads_are_not_negative(tiny_model):
     assert read
 
 
-def test_info_accounts_for_every_byte(photo, model):
-    data = glc.encode(photo, model=model)
-    facts = api.info(data)
-    assert sum(facts["sections"].values()) == facts["bytes"] == len(data)
+def test_info_accounts_for_every_byte(photo, model, file):
+    facts = api.info(file)
+    assert sum(facts["sections"].values()) == facts["bytes"] == len(file)
     assert facts["sections"]["header"] <= 12
     assert min(facts["sections"].values()) >= 0
     assert (facts["width"], facts["height"]) == photo.size
-    assert facts["model"] == "glc-image-0.03"
+    assert facts["model"] == model.config["name"]
 
 
 def test_another_model_is_refused_by_name(tiny_model, model, noise):
     data = glc.encode(noise, model=tiny_model)
-    with pytest.raises(glc.BitstreamError, match=rf"{tiny_model.fingerprint()[:3].hex()}.*'glc-image-0.03'"):
+    with pytest.raises(glc.BitstreamError, match=rf"{tiny_model.fingerprint()[:3].hex()}.*{model.config['name']!r}"):
         glc.decode(data, model=model)
     with pytest.raises(glc.BitstreamError, match="no known model"):
         glc.decode(data)
@@ -150,15 +166,14 @@ def test_known_models_are_found_by_fingerprint(tiny_folder, tiny_model, noise, m
     assert "tiny" in zoo.list_models()
 
 
-def test_damage_is_refused(photo, model):
-    data = glc.encode(photo, model=model)
-    for i in range(0, len(data), 97):
-        damaged = data[:i] + bytes([data[i] ^ 4]) + data[i + 1 :]
+def test_damage_is_refused(file):
+    for i in range(0, len(file), 97):
+        damaged = file[:i] + bytes([file[i] ^ 4]) + file[i + 1 :]
         with pytest.raises(glc.BitstreamError):
             glc.decode(damaged)
-    for end in (0, 1, 9, 12, len(data) // 2, len(data) - 1):
+    for end in (0, 1, 9, 12, len(file) // 2, len(file) - 1):
         with pytest.raises(glc.BitstreamError):
-            glc.decode(data[:end])
+            glc.decode(file[:end])
 
 
 def test_golden_videos_still_decode():

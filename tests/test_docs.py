@@ -59,3 +59,14 @@ def test_every_zoo_model_is_documented(reference):
     for name, (folder, plugin) in registry.named("glc_zoo").items():
         if plugin == registry.BUILTIN:
             assert zoo.info(folder)["fingerprint"][:16] in reference["zoo"], name
+
+
+def test_pages_have_the_numbers_of_the_results(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import make_tables
+
+    pages = make_tables.pages()
+    marked = {place[1] for page in pages for place in make_tables.PLACE.findall(page.read_text())}
+    assert marked == set(make_tables.TABLES)
+    for page in pages:
+        assert page.read_text() == make_tables.filled(page), f"{page}: run python docs/make_tables.py"

@@ -1,6 +1,7 @@
 """The same bits everywhere: symbols, rows of the scale table, z and y_hat do not depend on how they are computed."""
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -8,8 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,15 @@ def combination(hyper: str, context: str) -> GLCImage:
     return model
 
 
+@functools.cache
+def combined(hyper: str, context: str) -> tuple[GLCImage, bytes, dict]:
+    """Such a model, which no test changes, a file of noise, and what is decoded from it."""
+    model = combination(hyper, context)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    data = api.encode(noise, model, quality=2)
+    return model, data, decoded(model, data)
+
+
 # -- a second decoder -----------------------------------------------------------------------------------------------
 
 
@@ -98,7 +108,7 @@ def test_it_reads_every_combination_of_components(hyper, context, noise, tmp_pat
     assert other["y_hat"].tobytes() == expected["y_hat"]
 
 
-@pytest.mark.parametrize("name", ["glc-image-0.03", "glc-video-0.01"])
+@pytest.mark.parametrize("name", [api.DEFAULT_MODEL, api.DEFAULT_VIDEO_MODEL])
 def test_the_fingerprint_is_what_the_page_says(name):
     assert reference_decoder.fingerprint(zoo.locate(name)) == zoo.info(name)["fingerprint"]
 
@@ -113,9 +123,9 @@ def test_the_fingerprint_of_every_combination_is_what_the_page_says(hyper, conte
 
 
 @pytest.mark.parametrize("hyper, context", COMBINATIONS)
-def test_the_entropy_decoder_is_made_of_exact_operations(hyper, context, noise):
-    model = combination(hyper, context)
-    stream = bitstream.parse(api.encode(noise, model, quality=2))
+def test_the_entropy_decoder_is_made_of_exact_operations(hyper, context):
+    model, data, _ = combined(hyper, context)
+    stream = bitstream.parse(data)
     with ExactOnly() as seen:
         model.decode_latent(Decoder(stream.payload), (stream.height, stream.width))
     assert {"_int_mm", "mm"} & seen.operations and {"addcmul", "clamp"} <= seen.operations
@@ -252,10 +262,8 @@ def test_golden_streams_give_the_same_bits(shipped, expected, way):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("hyper, context", COMBINATIONS)
-def test_every_combination_gives_the_same_bits(hyper, context, way, noise):
-    model = combination(hyper, context)
-    data = api.encode(noise, model, quality=2)
-    before = decoded(model, data)
+def test_every_combination_gives_the_same_bits(hyper, context, way):
+    model, data, before = combined(hyper, context)
     with WAYS[way]():
         assert decoded(model, data) == before
 
@@ -301,7 +309,7 @@ def test_products_that_saturate_are_not_taken_for_exact():
     for inputs, outputs in ((2, 1), (64, 3), (65, 19)):
         assert fixed_point.is_exact(fixed_point.in_float32, "cpu", inputs, outputs)
         for shift in (0, 128):
-            assert not fixed_point.is_exact(partial(saturating, shift=shift), "cpu", inputs, outputs)
+            assert not fixed_point.is_exact(functools.partial(saturating, shift=shift), "cpu", inputs, outputs)
 
 
 def test_without_an_exact_product_nothing_is_decoded(monkeypatch):

@@ -15,15 +15,17 @@ def test_facts_print_one_a_line_and_stay_a_dictionary():
 
 def test_what_info_gives_reads_well(model, photo, tiny_folder):
     printed = str(glc.info(glc.encode(photo.crop((0, 0, 64, 64)), model=model)))
-    assert "glc-image-0.03" in printed and "\n  y pass 3" in printed
+    assert model.config["name"] in printed and "\n  y pass 3" in printed
     assert "tiny" in str(zoo.info(tiny_folder))
 
 
 def test_a_model_says_what_it_is(model):
     text = repr(model)
-    assert text.startswith("GLCImage(\n  'glc-image-0.03', levels=4, parameters=19,") and "(backbone): VQGAN(" in text
+    size = f"levels={model.levels}, parameters={sum(p.numel() for p in model.parameters()):,}"
+    assert text.startswith(f"GLCImage(\n  {model.config['name']!r}, {size}")
+    assert f"(backbone): {type(model.backbone).__name__}(" in text
     summary = model.summary()
     assert summary["fingerprint"] == model.fingerprint().hex()
-    assert summary["components"]["backbone"].startswith("vqgan, ")
+    assert summary["components"]["backbone"].startswith(f"{model.config['backbone']['name']}, ")
     html = model._repr_html_()
-    assert "four_part" in html and "<details>" in html and "<lambda>" not in html
+    assert model.config["context"]["name"] in html and "<details>" in html and "<lambda>" not in html

@@ -46,7 +46,7 @@ def test_impossible_efforts_are_refused(crop, model):
 
 @pytest.mark.parametrize("precision", ["bf16", "auto"])
 def test_models_for_coding_alone(crop, precision):
-    model = zoo.load("glc-image-0.03", precision=precision)
+    model = zoo.load(api.DEFAULT_MODEL, precision=precision)
     data = glc.encode(crop[..., :64, :64], model=model, effort=2)
     assert glc.decode(data).size == (64, 64)
 
@@ -73,7 +73,7 @@ def distance_of_the_last(frames, quality=1, **options):
 
 def test_effort_in_a_video(crop, monkeypatch):
     """Better by the intra frame's descent, which what stands still keeps, and better still by those of P frames."""
-    model = zoo.load("glc-video-0.01")
+    model = zoo.load(api.DEFAULT_VIDEO_MODEL)
     frames = [crop[..., 64:192, 64:192]] * 5
     plain, size = distance_of_the_last(frames, model=model)
     both, size_of_both = distance_of_the_last(frames, model=model, effort=6)

@@ -1,0 +1,170 @@
+"""Measure a model of this checkout's zoo for the pages.
+
+    python docs/make_results.py glc-image-0.03 KODAK
+    python docs/make_results.py glc-video-0.01 CLIPS [CLIP ...]
+
+The argument is the name of a folder in ``zoo/``. Results go to ``results/FOLDER``, and then into the pages
+(``make_tables.py``). What is there already is not measured again: remove a file to renew it.
+
+An image model is measured on the folder ``KODAK`` at every level. For the default image model there is more: Kodak with
+effort, the same files without fixed point, the photograph of the README, and the photographs of the gallery. Their
+decoded pictures are written, too.
+
+A video model codes the first 96 frames of each clip of the folder ``CLIPS`` with one intra frame, at each level,
+without effort and with. x265 and x264 get no fewer bytes than the model without effort. The image model of the
+intra frames codes every eighth frame alone; all metrics are of these frames. ``images/video.png`` shows the means.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from make_tables import CLIPS, EFFORTS, IMAGE, RESULTS, ROOT, main, means
+from PIL import Image
+
+import glc_toolkit as glc
+from glc_toolkit import api, io, registry, zoo
+from glc_toolkit.evaluation import video
+from glc_toolkit.evaluation.codecs import named
+from glc_toolkit.evaluation.curves import plot
+from glc_toolkit.evaluation.evaluate import METRICS, measure
+from glc_toolkit.models import GLCVideo
+
+IMAGES = ROOT / "docs" / "images"
+PHOTOGRAPHS = IMAGES / "gallery"
+RIVALS = {"avif": "AVIF", "avif-half": "AVIF at half the width", "webp": "WebP", "jpeg": "JPEG"}
+STILL, EFFORT = "its image model", 32
+FRAMES, EVERY = 96, 8
+
+
+def write(facts, file: Path) -> None:
+    file.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def run(*command: object) -> str:
+    """What a module of this checkout prints."""
+    words = [sys.executable, "-m", *map(str, command)]
+    return subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def image_results(name: str, kodak: Path) -> None:
+    out, model = RESULTS / name, zoo.load(ROOT / "zoo" / name)
+    levels = sorted({*map(float, range(model.levels)), model.default_quality})
+    default = name == IMAGE
+    steps = {
+        "kodak.json": lambda: on_kodak(name, kodak, levels),
+        **{f"kodak-effort{n}.json": lambda n=n: on_kodak(name, kodak, [model.default_quality], n) for n in EFFORTS},
+        "fixed-point.json": lambda: without_fixed_point(name, kodak, [model.default_quality, model.levels - 1]),
+        "demo.json": lambda: demo(name),
+        "gallery.json": lambda: gallery(name, model),
+    }
+    for file, step in steps.items():
+        if not (out / file).exists() and (default or file == "kodak.json"):
+            write(step(), out / file)
+
+
+def on_kodak(name: str, kodak: Path, levels: list[float], effort: int = 0) -> dict:
+    codec = f"{ROOT / 'zoo' / name}:{','.join(f'{level:g}' for level in levels)}"
+    metrics = [word for metric in (*METRICS, "grid") for word in ("--metric", metric)]
+    rows = ROOT / "runs" / "results" / name  # a run that is cut off goes on from there
+    command = ("glc_toolkit", "eval", kodak, "-c", codec, *metrics, "--protocol", "glc-kodak-v1", "-o", rows)
+    (result,) = json.loads(run(*command, "--effort", effort, "--json"))
+    result["command"] = result["command"].replace(f"{ROOT}/", "").replace(str(kodak), "kodak")
+    return result
+
+
+def without_fixed_point(name: str, kodak: Path, levels: list[float]) -> list[dict]:
+    qualities = [word for level in levels for word in ("-q", f"{level:g}")]
+    lines = run("benchmarks.fixed_point_bytes", kodak, "-m", ROOT / "zoo" / name, *qualities).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def demo(name: str) -> list[dict]:
+    out = ROOT / "runs" / "results" / name
+    rows = run("glc_toolkit", "demo", IMAGES / "lake.png", "-m", ROOT / "zoo" / name, "-o", out, "-y", "--json")
+    Image.open(out / "lake-comparison.png").save(IMAGES / "lake-comparison.webp", quality=85, method=6)
+    return json.loads(rows)
+
+
+def gallery(name: str, model: api.GLCImage) -> dict:
+    """Every photograph at a low, the usual and the highest quality, beside rivals at the size nearest to that of the
+    usual quality. Rivals that cannot be so small are at their smallest."""
+    metrics = {metric: registry.build("metric", {"name": metric}) for metric in METRICS}
+    for file in PHOTOGRAPHS.glob("*.webp"):
+        if not file.stem.endswith("-original"):
+            file.unlink()
+    photographs = []
+    for photograph in sorted(PHOTOGRAPHS.glob("*-original.webp")):
+        x = io.to_tensor(photograph)
+        original = io.to_pillow(x)
+        usual = len(glc.encode(photograph, model=model))
+        rows = []
+
+        def coded(
+            codec: str, end: str, data: bytes, decoded: Image.Image, photograph=photograph, x=x, rows=rows
+        ) -> None:
+            file = photograph.name.replace("-original", f"-{end}")
+            decoded.save(PHOTOGRAPHS / file, quality=85, method=6)
+            facts = {"codec": codec, "file": file, "bytes": len(data), "bpp": 8 * len(data) / x[0, 0].numel()}
+            rows.append({**facts, **measure(io.to_tensor(decoded), x, metrics)})
+
+        for quality in dict.fromkeys([0.0, model.default_quality, model.levels - 1.0]):
+            data = glc.encode(photograph, model=model, quality=quality)
+            coded(f"GLC q{quality:g}", f"{quality:g}", data, glc.decode(data, model=model))
+        for rival, title in RIVALS.items():
+            family, _ = named(rival)
+            codec = family.at(family.nearest(original, usual))
+            data = codec.encode(original)
+            coded(title, rival, data, codec.decode(data))
+        photographs.append({"photograph": photograph.name, "width": x.shape[3], "height": x.shape[2], "rows": rows})
+    return {"model": name, "quality": model.default_quality, "photographs": photographs}
+
+
+def stills(path: Path, model: api.GLCImage) -> list[dict]:
+    """Every frame as a picture of its own, at the levels of the image model: what prediction is measured against."""
+    frames = video.read(path, FRAMES)[1][::EVERY]
+    rows = []
+    for level in range(model.levels):
+        files = [api.encode(frame, model=model, quality=float(level)) for frame in frames]
+        decoded = [np.asarray(api.decode(data, model=model)) for data in files]
+        bpp = fmean(8 * len(data) / frame[..., 0].size for data, frame in zip(files, frames, strict=True))
+        row = {"clip": path.name, "codec": STILL, "setting": float(level), "bpp": bpp}
+        rows.append({**row, **video.quality_of(decoded, frames), "flicker": None})  # the frames are no neighbours
+    return rows
+
+
+def video_results(name: str, folder: Path, clips: tuple[str, ...]) -> None:
+    file, model = RESULTS / name / "clips.json", zoo.load(ROOT / "zoo" / name)
+    rows = json.loads(file.read_text()) if file.exists() else []
+    searched, levels = f"{name}-effort{EFFORT}", [float(level) for level in range(model.levels)]
+    for path in sorted(folder.iterdir()):
+        if clips and path.name not in clips:
+            continue
+        known = {row["codec"] for row in rows if row["clip"] == path.name}
+        if name not in known:
+            rows += video.compare(path, model, levels, FRAMES, EVERY, done=print)
+            rows += stills(path, model.image)
+        if searched not in known:
+            rows += video.compare(path, model, levels, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
+        write(rows, file)
+    curves = [
+        {"name": codec, "description": f"{FRAMES} frames, mean of the clips", "results": results}
+        for codec, results in means(rows).items()
+    ]
+    plot(curves, IMAGES / "video.png", CLIPS[1:])
+
+
+def measured(name: str, folder: str, *clips: str) -> None:
+    (RESULTS / name).mkdir(exist_ok=True)
+    if isinstance(zoo.load(ROOT / "zoo" / name), GLCVideo):
+        video_results(name, Path(folder).resolve(), clips)
+    else:
+        image_results(name, Path(folder).resolve())
+    main()
+
+
+if __name__ == "__main__":
+    measured(*sys.argv[1:])
