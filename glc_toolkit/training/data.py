@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from glc_toolkit import clips, io
+from glc_toolkit.models import GLCModel, GLCVideo
+from glc_toolkit.training.recipe import Recipe, Stage
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
 
@@ -196,3 +198,25 @@ class ClipCrops(Dataset):
             picture = F.interpolate(picture, scale_factor=1 / factor, mode="bilinear", antialias=True)
         x = F.grid_sample(picture.expand(self.frames, -1, -1, -1), grid, padding_mode="reflection", align_corners=False)
         return (x * 255).round().to(torch.uint8)
+
+
+class Material:
+    """What a recipe trains on, read once."""
+
+    def __init__(self, recipe: Recipe, folder: Path):
+        self.recipe = recipe
+        sources = recipe.data.sources
+        self.pictures, _ = split(find_pictures(sources), recipe.data.holdout) if sources else ([], [])
+        found = find_clips(recipe.data.clips) if recipe.data.clips else []
+        if unknown := set(recipe.data.holdout_clips) - {path.name for path in found}:
+            raise FileNotFoundError(f"holdout_clips names {', '.join(sorted(unknown))}, which clips has not")
+        kept = [path for path in found if path.name not in recipe.data.holdout_clips]
+        self.clips = [decode_clip(path, recipe.data.clip_side, folder) for path in kept]
+
+    def samples(self, stage: Stage, model: GLCModel, seed: int, device: torch.device) -> Dataset:
+        """Crops of pictures, or of clips for a video model."""
+        scales = self.recipe.data.scales
+        if not isinstance(model, GLCVideo):
+            return Crops(self.pictures, stage.crop, scales, model.levels, seed, device, stage.turns)
+        share = 1.0 if not self.clips else self.recipe.data.synthetic if self.pictures else 0.0
+        return ClipCrops(self.clips, self.pictures, share, stage.frames, stage.crop, scales, model.levels, seed)

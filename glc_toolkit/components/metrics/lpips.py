@@ -49,9 +49,11 @@ class Features(nn.Module):
     def downsample(self, h: Tensor) -> Tensor:
         return F.max_pool2d(h, self.pool, stride=2)
 
-    def forward(self, h: Tensor) -> list[Tensor]:
+    def forward(self, h: Tensor, stages: int = 5) -> list[Tensor]:
         taps, i = [], 0
         for layer in self.plan:
+            if len(taps) == stages:
+                break
             if layer is None:
                 h = self.downsample(h)
                 continue
