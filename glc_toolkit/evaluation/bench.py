@@ -6,12 +6,11 @@ graph: the same components in float32, eager, in PyTorch's own layout, nothing f
 """
 
 import contextlib
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from glc_toolkit import coder, io, models, official, registry, zoo
 from glc_toolkit.components.int8 import has_int8
 from glc_toolkit.evaluation.codecs import named
+from glc_toolkit.evaluation.memory import peak_memory
+from glc_toolkit.evaluation.replaced import replaced
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 
@@ -189,10 +190,10 @@ class _Stages:
                 (coder.Decoder, "get", "entropy coder"),
             ):
                 if hasattr(owner, method):
-                    stack.enter_context(patch.object(owner, method, self.timed(getattr(owner, method), name)))
+                    stack.enter_context(replaced(owner, method, partial(self.timed, name)))
             yield
 
-    def timed(self, call: Callable, name: str) -> Callable:
+    def timed(self, name: str, call: Callable) -> Callable:
         def wrapper(*args, **kwargs):
             with self.stage((self.stack[0][0], name.format(*args[:1]))):
                 return call(*args, **kwargs)
@@ -272,22 +273,3 @@ def _convolution(*shapes, out_shape: tuple, **_) -> int:
 def _third_of_products(rows: tuple, columns: tuple, *_, **__) -> float:
     """Three products of digits are counted as the one of numbers that they make up."""
     return 2 * rows[0] * rows[1] * columns[1] / 3
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes, the most since it was last asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        peak = torch.cuda.max_memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        return peak
-    try:
-        with open("/proc/self/status") as status:
-            peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-        with open("/proc/self/clear_refs", "w") as marks:
-            marks.write("5")  # begin the high-water mark anew
-        return peak
-    except OSError:  # elsewhere than Linux it cannot: the most since the process began
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -34,20 +34,42 @@ def published(dataset: str | None = None) -> list[dict]:
 
 
 def read(file: Path) -> list[dict]:
-    """The curves of a file of ``glc eval``, of its ``--json``, or of CompressAI's ``eval_model``."""
+    """The curves of a file of ``glc eval``, of its ``--json``, or of CompressAI's ``eval_model``: one, or a list.
+
+    Each is ``{"name": ..., "results": {"bpp": [...], metric: [...]}}``; a number that is not finite becomes None. A
+    curve without a name gets that of the file. Raises ``ValueError`` that says what is wrong with the file.
+    """
+    file = Path(file)
     try:
-        found = json.loads(Path(file).read_text("utf-8"))
+        document = json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON: {error}") from None
-    found = found if isinstance(found, list) else [found]
-    for curve in found:
-        results = curve.get("results") if isinstance(curve, dict) else None
-        if not isinstance(results, dict) or not isinstance(results.get("bpp"), list) or "name" not in curve:
-            raise ValueError(f"{file} holds no results of glc eval: it lacks a name, or results with bpp")
-        values = [value for row in results.values() if isinstance(row, list) for value in row if value is not None]
-        if not all(isinstance(value, (int, float)) and not abs(value) > sys.float_info.max for value in values):
-            raise ValueError(f"{file} holds results that are no numbers, or larger than any float")
-    return found
+    return [_curve(file, one) for one in (document if isinstance(document, list) else [document])]
+
+
+def _curve(file: Path, document: object) -> dict:
+    results = document.get("results") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(results, dict) or not isinstance(results.get("bpp"), list):
+        raise ValueError(
+            f'{file} holds no results of glc eval: it is not in the layout {{"name": ..., "results": {{"bpp": [...], '
+            "...}}}"
+        )
+    bpp = results["bpp"]
+    if not bpp or not all(_is_number(value) and value > 0 for value in bpp):
+        raise ValueError(f"{file}: bpp has to be a list of positive numbers")
+    for key, values in results.items():
+        listed = f"{file}: {key} has to be a list of {len(bpp)} numbers, as bpp is"
+        if not isinstance(values, list) or len(values) != len(bpp):
+            raise ValueError(listed)
+        if not all(value is None or _is_number(value) for value in values):
+            raise ValueError(f"{listed}; it holds some that are no numbers, or larger than any float")
+    finite = {key: [None if v is None or math.isnan(v) else v for v in row] for key, row in results.items()}
+    return {**document, "name": str(document.get("name", file.stem)), "results": finite}
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number, or NaN, that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > sys.float_info.max
 
 
 def points(curve: dict, metric: str) -> list[tuple[float, float]]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from glc_toolkit import api, io, zoo
-from glc_toolkit.evaluation.codecs import Family
+from glc_toolkit.evaluation.family import Family
 from glc_toolkit.evaluation.protocols import digest
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError, ModelFileError
@@ -28,7 +28,7 @@ class GLC:
     """A GLC model at one quality."""
 
     model: GLCModel
-    quality: float
+    quality: float | None = None  #: the model's own where none is given
     effort: int = 0
     max_pixels: int | None = None
 
@@ -44,7 +44,7 @@ class GLCClip:
     """A GLC video model at one quality."""
 
     model: GLCVideo
-    quality: float
+    quality: float | None = None
     effort: int = 0
     max_pixels: int | None = None
 

@@ -40,7 +40,7 @@ import numpy as np
 from PIL import Image
 
 from glc_toolkit import io
-from glc_toolkit.evaluation.codecs import Family
+from glc_toolkit.evaluation.family import Family
 
 KINDS = ("pictures", "clips")
 YUV = (".y4m", ".yuv")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glc_toolkit import io, zoo
 from glc_toolkit.components.backbones.rrdb import RRDBNet
-from glc_toolkit.evaluation.codecs import Codec
+from glc_toolkit.evaluation.family import Codec
 from glc_toolkit.types import ModelFileError
 
 NAME = "realesrgan-x4plus"

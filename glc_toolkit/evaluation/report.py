@@ -5,10 +5,8 @@ JSON object that is made here. A rival's picture is its very file where the brow
 """
 
 import io as streams
-import json
 import math
 import platform
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -23,8 +21,11 @@ from PIL import Image
 import glc_toolkit
 from glc_toolkit import api, io, registry, zoo
 from glc_toolkit.evaluation.bits import bit_map
-from glc_toolkit.evaluation.codecs import Family, able, named
-from glc_toolkit.evaluation.evaluate import METRICS, measure
+from glc_toolkit.evaluation.codecs import able, named
+from glc_toolkit.evaluation.curves import read
+from glc_toolkit.evaluation.evaluate import METRICS, Trial, measure, trial
+from glc_toolkit.evaluation.family import Codec, Family
+from glc_toolkit.evaluation.learned import GLC
 from glc_toolkit.models import GLCModel
 
 RIVALS = ("jpeg", "webp", "avif", "avif-quarter")
@@ -141,40 +142,32 @@ def _picture(
     api.encode(original.crop((0, 0, 64, 64)), model=codec)  # the first call of a network is slower than any other
     items, points = [], []
 
-    def item(codec_name: str, setting: str, encode, decode) -> tuple[dict, bytes, Image.Image]:
-        started = time.perf_counter()
-        data = encode()
-        encoded = time.perf_counter()
-        image = decode(data)
-        decoded = time.perf_counter()
+    def item(name: str, setting: str, coder: Codec) -> tuple[dict, Trial[Image.Image]]:
+        tried = trial(original, coder.encode, coder.decode)
+        values = measure(io.to_tensor(tried.decoded), x, distances)
         row = {
-            "codec": codec_name,
+            "codec": name,
             "setting": setting,
-            "bytes": len(data),
-            "bpp": 8 * len(data) / (original.width * original.height),
-            **{name: _number(value) for name, value in measure(io.to_tensor(image), x, distances).items()},
-            "encode_seconds": encoded - started,
-            "decode_seconds": decoded - encoded,
+            "bytes": tried.costs["bytes"],
+            "bpp": tried.costs["bpp"],
+            **{name: _number(value) for name, value in values.items()},
+            "encode_seconds": tried.costs["encoding_time"],
+            "decode_seconds": tried.costs["decoding_time"],
         }
         items.append(row)
-        return row, data, image
+        return row, tried
 
     for quality in qualities:
-        row, data, image = item(
-            "GLC",
-            f"q{quality:g}",
-            lambda: api.encode(original, codec, quality, max_pixels=max_pixels),  # noqa: B023
-            lambda data: api.decode(data, codec, max_pixels=max_pixels),
-        )
+        row, tried = item("GLC", f"q{quality:g}", GLC(codec, quality, max_pixels=max_pixels))
         yield row
-        row["src"] = lossless(image)
-        row["sections"] = api.info(data, codec, max_pixels)["sections"]
+        row["src"] = lossless(tried.decoded)
+        row["sections"] = api.info(tried.data, codec, max_pixels)["sections"]
         row["bits"] = [[round(bits, 2) for bits in line] for line in bit_map(codec, x, quality).tolist()]
         points.append(
             {
-                "label": f"{len(data):,} bytes, q{quality:g}",
+                "label": f"{row['bytes']:,} bytes, q{quality:g}",
                 "short": f"q{quality:g}",
-                "size": len(data),
+                "size": row["bytes"],
                 "items": {"GLC": len(items) - 1},
             }
         )
@@ -193,17 +186,11 @@ def _picture(
         known: dict[float | str, int] = {}
         for point in points:
             setting = family.nearest(original, point["size"])
-            rival = family.codec(setting)
-            data = rival.encode(original)
             if setting not in known:
-                row, _, image = item(
-                    family.title,
-                    setting if isinstance(setting, str) else f"quality {setting:g}",
-                    lambda: rival.encode(original),  # noqa: B023
-                    rival.decode,
-                )
+                label = setting if isinstance(setting, str) else f"quality {setting:g}"
+                row, tried = item(family.title, label, family.codec(setting))
                 yield row
-                row["src"] = data_uri(data, family.shows) if family.shows else lossless(image)
+                row["src"] = data_uri(tried.data, family.shows) if family.shows else lossless(tried.decoded)
                 known[setting] = len(items) - 1
             point["items"][family.title] = known[setting]
     return {
@@ -243,41 +230,19 @@ def mean(data: dict) -> list[dict]:
 
 
 def read_curves(file: Path, metrics: Sequence[str]) -> list[dict]:
-    """Rate-distortion curves of a JSON file in the layout of CompressAI's ``eval_model``, or a list of such.
+    """Rate-distortion curves for the charts: ``{"name", "bpp", metric: values}`` with what each has of ``metrics``.
 
-    ``{"name": ..., "results": {"bpp": [...], "psnr-rgb": [...], ...}}``; ``-rgb`` at the end of a metric's name says
-    nothing that matters here. Returns ``{"name", "bpp", metric: values}`` with the metrics among ``metrics``. Raises
-    ``ValueError`` that says what is wrong with the file.
+    ``-rgb`` at the end of a metric's name says nothing that matters here. Raises ``ValueError`` for a file that
+    :func:`glc_toolkit.evaluation.curves.read` does not take, and for a curve with none of ``metrics``.
     """
-    try:
-        document = json.loads(file.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    return [_curve(file, one, metrics) for one in (document if isinstance(document, list) else [document])]
-
-
-def _curve(file: Path, document: dict, metrics: Sequence[str]) -> dict:
-    results = document.get("results") if isinstance(document, dict) else None
-    if not isinstance(results, dict) or not isinstance(results.get("bpp"), list):
-        raise ValueError(f'{file} is not in the layout {{"name": ..., "results": {{"bpp": [...], ...}}}}')
-    bpp = results["bpp"]
-    if not bpp or not all(_is_number(value) and value > 0 for value in bpp):
-        raise ValueError(f"{file}: bpp has to be a list of positive numbers")
-    curve = {"name": str(document.get("name", file.stem)), "bpp": bpp}
-    for key, values in results.items():
-        name = key.removesuffix("-rgb")
-        if name not in metrics:
-            continue
-        if (
-            not isinstance(values, list)
-            or len(values) != len(bpp)
-            or not all(v is None or _is_number(v) for v in values)
-        ):
-            raise ValueError(f"{file}: {key} has to be a list of {len(bpp)} numbers, as bpp is")
-        curve[name] = [None if v is None else _number(v) for v in values]
-    if len(curve) == 2:
-        raise ValueError(f"{file} has none of {', '.join(metrics)}")
-    return curve
+    found = []
+    for curve in read(file):
+        results = {key.removesuffix("-rgb"): values for key, values in curve["results"].items()}
+        chosen = {key: values for key, values in results.items() if key in metrics}
+        if not chosen:
+            raise ValueError(f"{file} has none of {', '.join(metrics)}")
+        found.append({"name": curve["name"], "bpp": results["bpp"], **chosen})
+    return found
 
 
 def lossless(image: Image.Image) -> str:
@@ -297,7 +262,3 @@ def data_uri(data: bytes, kind: str) -> str:
 def _number(value: float) -> float | None:
     """What JSON can say: null for what is not finite."""
     return value if math.isfinite(value) else None
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

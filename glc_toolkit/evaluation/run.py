@@ -4,17 +4,17 @@ import csv
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from glc_toolkit import __version__, clips, io, registry
-from glc_toolkit.evaluation import memory, patches, protocols
-from glc_toolkit.evaluation.codecs import ClipCodec, Family
-from glc_toolkit.evaluation.evaluate import METRICS, TEXT, coded, measure, summary
+from glc_toolkit.evaluation import patches, protocols, video
+from glc_toolkit.evaluation.evaluate import METRICS, TEXT, coded, measure, measure_frames, summary, trial
+from glc_toolkit.evaluation.family import ClipCodec, Family
 from glc_toolkit.facts import plain
 
 SPELLING = {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}  # CompressAI's names
@@ -132,29 +132,10 @@ def is_clip(path: Path) -> bool:
 
 def measured_clip(path: Path, codec: ClipCodec, frames: int, distances: dict) -> tuple[dict, dict[str, float]]:
     """What the first ``frames`` of a clip cost, and means of metrics over them."""
-    from glc_toolkit.evaluation import video
-
     clip, originals = video.read(path, frames)
-    with memory.peak() as grown:
-        started = time.perf_counter()
-        data = codec.encode(originals, clip.fps)
-        encoded = time.perf_counter()
-        decoded = codec.decode(data)
-        done = time.perf_counter()
-    if [f.shape for f in decoded] != [f.shape for f in originals]:
-        raise ValueError(f"a codec made {len(decoded)} frames of {len(originals)}, or of another size")
-    costs = {
-        "width": clip.width,
-        "height": clip.height,
-        "bytes": len(data),
-        "bpp": 8 * len(data) / (clip.width * clip.height * len(originals)),
-        "encoding_time": encoded - started,
-        "decoding_time": done - encoded,
-        "memory": grown["megabytes"],
-        "flicker": video.flicker(decoded, originals) if len(originals) > 1 else math.nan,
-    }
-    rows = [measure(io.to_tensor(d), io.to_tensor(f), distances) for d, f in zip(decoded, originals, strict=True)]
-    return costs, summary(rows)
+    tried = trial(originals, partial(codec.encode, fps=clip.fps), codec.decode)
+    flicker = video.flicker(tried.decoded, originals) if len(originals) > 1 else math.nan
+    return tried.costs | {"flicker": flicker}, measure_frames(tried.decoded, originals, distances)
 
 
 def name_of(path: Path, folder: Path) -> str:

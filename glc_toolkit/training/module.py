@@ -1,6 +1,6 @@
 """What a stage trains: the model with its objective and losses, checked before anything runs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from torch._functorch import config as functorch
 from torch.utils.checkpoint import checkpoint
 
 from glc_toolkit import registry
+from glc_toolkit.evaluation.replaced import replaced
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.training.adversary import adversarial_loss, check_adversary
 from glc_toolkit.training.objectives import Batch, Outputs, objective_of
@@ -91,7 +92,9 @@ def groups(module: StageModule, stage: Stage) -> list[dict]:
 def checkpointed(model: GLCModel, stage: Stage) -> Iterator[None]:
     """While it lasts, residual blocks compute their activations again in the backward pass, if the stage says so."""
     blocks = [part for part in model.modules() if type(part).__name__.endswith("Block")]
-    with replaced_forward(blocks if stage.checkpointing else [], recomputed):
+    with ExitStack() as stack:
+        for block in blocks if stage.checkpointing else ():
+            stack.enter_context(replaced(block, "forward", recomputed))
         yield
 
 
@@ -107,18 +110,7 @@ def compiled(module: StageModule, stage: Stage) -> Iterator[None]:
         return
     halves = [part for name, part in module.model.backbone.named_children() if name in ("encoder", "generator")]
     donated = adversarial_loss(stage) is None  # the adaptive weight runs backward twice, and buffers have to last
-    with (
-        functorch.patch(donated_buffer=donated),
-        replaced_forward([*halves, *module.losses.values()], partial(torch.compile, dynamic=False)),
-    ):
-        yield
-
-
-@contextmanager
-def replaced_forward(parts: Iterable[nn.Module], change: Callable[[Callable], Callable]) -> Iterator[None]:
-    """While it lasts, each part has ``change(forward)`` in the place of its ``forward``."""
-    with ExitStack() as stack:
-        for part in parts:
-            part.forward = change(part.forward)
-            stack.callback(delattr, part, "forward")
+    with functorch.patch(donated_buffer=donated), ExitStack() as stack:
+        for part in (*halves, *module.losses.values()):
+            stack.enter_context(replaced(part, "forward", partial(torch.compile, dynamic=False)))
         yield

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from glc_toolkit.components.metrics.lpips import Features
+from glc_toolkit.components.metrics.lpips import VGG_PIXELS, Features
 from glc_toolkit.paths import shipped_zoo
 
 
@@ -28,6 +28,7 @@ class DISTS(nn.Module):
     """Deep image structure and texture similarity; 0 for equal images. Differentiable; the network is frozen."""
 
     higher_is_better = False
+    most_pixels = VGG_PIXELS
     widths = (3, 64, 128, 256, 512, 512)
     alpha: Tensor
     beta: Tensor
