@@ -16,7 +16,7 @@ __all__ = ["ClipCodec", "Codec", "Family", "able", "named"]
 
 
 def able(names: Iterable[str]) -> list[Family]:
-    """Those of the codecs that can run here."""
+    """The families of these names that can run here; the others are left out."""
     found = []
     for name in names:
         with suppress(ValueError, ModelFileError):
@@ -27,9 +27,12 @@ def able(names: Iterable[str]) -> list[Family]:
 def named(
     text: str, settings: str = "", effort: int = 0, max_pixels: int | None = None, device: str = "cpu"
 ) -> tuple[Family, list]:
-    """The family that ``NAME[:SETTING,SETTING...]`` names, and its settings there; where it names none ``settings``, or
-    else the default ones. A codec that takes an argument has it after its name: ``NAME:ARGUMENT[:SETTINGS]``.
-    ``effort``, ``max_pixels`` and ``device`` are for GLC models alone.
+    """The family and the settings that ``text`` names.
+
+    Args:
+        text: ``NAME[:SETTING,SETTING...]``, or for a codec that takes an argument ``NAME:ARGUMENT[:SETTINGS]``.
+        settings: taken if ``text`` has none. If neither has any, the family's default settings are taken.
+        effort, max_pixels, device: for GLC models alone.
 
     Raises ``ValueError`` for a setting that the codec lacks, and ``ModelFileError`` for a model that is not there.
     """

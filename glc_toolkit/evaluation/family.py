@@ -18,7 +18,7 @@ class Codec(Protocol):
 
 
 class ClipCodec(Protocol):
-    """Likewise of clips: frames (H, W, 3) uint8, all of one size."""
+    """The same for clips: frames (H, W, 3) uint8, all of one size."""
 
     def encode(self, frames: Sequence[np.ndarray], fps: Fraction) -> bytes: ...
 
@@ -27,27 +27,28 @@ class ClipCodec(Protocol):
 
 @dataclass
 class Family:
-    """A codec at all its settings: of pictures, of clips, or of both."""
+    """A codec at all its settings, for pictures, clips or both."""
 
     name: str
-    version: str  # of the program or the weights: results of two versions are never mixed
-    settings: Sequence  # all there are, from the smallest file to the largest; numbers, or texts
-    default: Sequence
-    at: Callable[[float | str], Codec] | None = None  # of pictures
-    title: str = ""  # on pages, for the name
-    shows: str = ""  # "avif" where a browser shows the files, which are of this type
-    clips: Callable[[float | str], ClipCodec] | None = None
+    version: str  #: of the program or the weights; results of two versions are never mixed
+    settings: Sequence  #: all there are, from the smallest file to the largest; numbers or texts
+    default: Sequence  #: the settings that ``glc eval`` takes by itself
+    at: Callable[[float | str], Codec] | None = None  #: the codec for pictures at a setting
+    title: str = ""  #: the name on pages; ``name`` where it is empty
+    shows: str = ""  #: the type of the files, as "avif", if browsers can show them
+    clips: Callable[[float | str], ClipCodec] | None = None  #: the codec for clips at a setting
 
     def __post_init__(self):
         self.title = self.title or self.name
 
     def codec(self, setting: float | str) -> Codec:
-        """Of pictures, at a setting. Raises ``ValueError`` for a family of clips alone."""
+        """The codec for pictures at a setting. Raises ``ValueError`` for a family that codes clips alone."""
         if self.at is None:
             raise ValueError(f"{self.name} codes clips, not pictures")
         return self.at(setting)
 
     def clip_codec(self, setting: float | str) -> ClipCodec:
+        """The codec for clips at a setting. Raises ``ValueError`` for a family that codes pictures alone."""
         if self.clips is None:
             raise ValueError(f"{self.name} codes pictures, not clips")
         return self.clips(setting)
@@ -55,8 +56,8 @@ class Family:
     def nearest(self, picture: Image.Image, size: float) -> float | str:
         """The setting whose file comes nearest to ``size`` bytes.
 
-        A bisection, as if sizes rose along ``settings``: of the two between which they pass ``size`` the nearer one.
-        Where all files are larger that is the first setting, where all are smaller the last.
+        A bisection, as if sizes rose along ``settings``, ends between two settings and takes the nearer one. It takes
+        the first setting where all files are larger, and the last where all are smaller.
         """
         low, high = 0, len(self.settings) - 1
         sizes: dict[int, int] = {}

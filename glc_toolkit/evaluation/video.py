@@ -1,7 +1,7 @@
 """Measure video codecs on clips: real bytes, frames a second, metrics of each frame, and flicker.
 
-The classic codecs are x264 and x265 through PyAV, at their slowest useful preset, one intra frame at the start, and
-without the container that a player would need: what they are given to compare with is the least they can take.
+The classic codecs are x264 and x265 through PyAV, at their slowest useful preset, with one intra frame at the start.
+Their bytes are those of the raw stream, without the container that a player would need: the least that they can take.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,13 +28,7 @@ def read(path: Path, frames: int) -> tuple[clips.Clip, list[np.ndarray]]:
         return clip, list(islice(decoded, frames))
 
 
-def classic(frames: list[np.ndarray], codec: str, fps: Fraction, crf: float) -> tuple[bytes, list[np.ndarray]]:
-    """The stream of ``codec`` and the frames that come out of it."""
-    tried = try_classic(frames, codec, fps, crf)
-    return tried.data, tried.decoded
-
-
-def try_classic(frames: list[np.ndarray], codec: str, fps: Fraction, crf: float) -> Trial[list[np.ndarray]]:
+def classic(frames: list[np.ndarray], codec: str, fps: Fraction, crf: float) -> Trial[list[np.ndarray]]:
     """``codec`` at a CRF, without the byte for odd sides that a file would need."""
     height, width, _ = frames[0].shape
     return trial(
@@ -47,8 +41,10 @@ def try_classic(frames: list[np.ndarray], codec: str, fps: Fraction, crf: float)
 def nearest(
     frames: list[np.ndarray], codec: str, fps: Fraction, size: int, known: dict[int, int] | None = None
 ) -> float:
-    """The CRF of ``codec`` (to a quarter) whose stream is the smallest that is no smaller than ``size``; the coarsest,
-    51, where even its stream is larger. ``known`` keeps sizes, by quarters, for the next search."""
+    """The coarsest CRF of ``codec``, to a quarter, whose stream has ``size`` bytes or more; 51 at most.
+
+    ``known`` keeps the sizes of streams, by quarters of a CRF, for the next search.
+    """
     known = {} if known is None else known
     coarsest, stride = 4 * 51, 4
 
@@ -59,7 +55,7 @@ def nearest(
 
     if enough(coarsest):
         return coarsest / 4
-    high = coarsest  # not enough; what a small stream is near to is coarse, and quick to find from there
+    high = coarsest  # not enough; the CRF of a small stream is near the coarsest, and quick to find from there
     while (low := max(high - stride, 0)) and not enough(low):
         high, stride = low, 2 * stride
     while high - low > 1:
@@ -69,7 +65,8 @@ def nearest(
 
 
 def flicker(decoded: Iterable[np.ndarray], frames: Iterable[np.ndarray]) -> float:
-    """Mean absolute error of the change from one frame to the next, in 8-bit steps: what trembles, and what sticks."""
+    """Mean absolute error of the change from one frame to the next, in 8-bit steps. It grows with what trembles, and
+    with what sticks where the original moves."""
     pairs = [(d.astype(np.int16), f.astype(np.int16)) for d, f in zip(decoded, frames, strict=True)]
     return fmean(float(np.abs((d1 - d0) - (f1 - f0)).mean()) for (d0, f0), (d1, f1) in pairwise(pairs))
 
@@ -77,7 +74,7 @@ def flicker(decoded: Iterable[np.ndarray], frames: Iterable[np.ndarray]) -> floa
 def quality_of(
     decoded: list[np.ndarray], frames: list[np.ndarray], metrics: Iterable[str] = METRICS, every: int = 1
 ) -> dict[str, float]:
-    """Means of metrics over every so many frames, and flicker over all."""
+    """Means of metrics over every ``every``-th frame, and :func:`flicker` over all frames."""
     distances = {name: registry.build("metric", {"name": name}) for name in metrics}
     values = measure_frames(decoded[::every], frames[::every], distances)
     return {**values, "flicker": flicker(decoded, frames)}
@@ -94,7 +91,18 @@ def compare(
     done: Callable[[dict], object] = lambda row: None,
     effort: int = 0,
 ) -> list[dict]:
-    """Rows of ``clip codec setting bytes bpp`` and measured quality: the model, and each rival at no fewer bytes."""
+    """Code a clip by the model, at each quality, and by each rival in no fewer bytes.
+
+    Args:
+        qualities: of the model; None is its own.
+        frames: from the start of the clip, that are coded.
+        every: metrics are of every so many frames.
+        rivals: of ``CLASSIC``.
+        done: called with each row.
+        effort: of the model's encoder.
+
+    Returns rows of ``clip codec setting bytes bpp``, the metrics, ``flicker``, and frames a second of the model.
+    """
     clip, originals = read(path, frames)
     rows, known = [], {codec: {} for codec in rivals}
     name = model.config.get("name", "glc") + (f"-effort{effort}" if effort else "")
@@ -112,5 +120,5 @@ def compare(
         add(name, quality, tried, **speed)
         for codec in rivals:
             crf = nearest(originals, codec, clip.fps, len(tried.data), known[codec])
-            add(codec, crf, try_classic(originals, codec, clip.fps, crf))
+            add(codec, crf, classic(originals, codec, clip.fps, crf))
     return rows

@@ -21,7 +21,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", 
 
 
 def is_picture(name: PurePath) -> bool:
-    """By its name, relative to its folder or tar file."""
+    """Whether a file, named relative to its folder or tar file, is taken for a picture."""
     return name.suffix.lower() in SUFFIXES and not io.hidden(name)
 
 
@@ -47,7 +47,7 @@ def find_pictures(sources: list[str]) -> list[tuple[str, bytes | Path]]:
 
 
 def decode(name: str, picture: bytes | Path) -> Tensor:
-    """A picture as (3, H, W) uint8, what the codec would see of it. Raises :class:`io.PictureError` that names it."""
+    """A picture as (3, H, W) uint8, as the codec would see it. Raises :class:`io.PictureError` that names it."""
     try:
         with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
             return (io.to_tensor(image, max_pixels=0)[0] * 255).round().to(torch.uint8)
@@ -56,14 +56,15 @@ def decode(name: str, picture: bytes | Path) -> Tensor:
 
 
 def split(pictures: list, holdout: int) -> tuple[list, list]:
-    """Training and validation pictures: of every ``holdout`` in order of name, the last is held out; 0 holds none."""
+    """Training and validation pictures. In the order of names, the last of every ``holdout`` pictures is for
+    validation; with 0 none is."""
     if holdout == 0:
         return pictures, []
     return [p for i, p in enumerate(pictures) if i % holdout != holdout - 1], pictures[holdout - 1 :: holdout]
 
 
 def reduce(x: Tensor, size: int) -> Tensor:
-    """Pictures (B, 3, H, W) uint8 at ``size`` x ``size``."""
+    """Pictures (B, 3, H, W) uint8, resized to ``size`` x ``size``."""
     if x.is_cuda:  # which does not take uint8
         x = F.interpolate(x.float(), (size, size), mode="bilinear", antialias=True)
         return x.round().clamp(0, 255).to(torch.uint8)
@@ -71,15 +72,15 @@ def reduce(x: Tensor, size: int) -> Tensor:
 
 
 class Crops(Dataset):
-    """Random crops. Sample ``i`` depends on ``seed`` and ``i`` alone, so a run resumes anywhere and a distributed run
-    sees what a single process would.
+    """Random crops. Sample ``i`` depends on ``seed`` and ``i`` alone. A run can therefore resume anywhere, and several
+    processes see what one process would see.
 
     Args:
-        pictures: as :func:`find_pictures` gives them; decoded once and kept as uint8 on ``device``, where crops are
-            made: a GPU would wait for a processor that does it.
+        pictures: as :func:`find_pictures` gives them. They are decoded once and kept as uint8 on ``device``, which
+            makes the crops: a GPU would have to wait for a processor that made them.
         size: side of a crop.
-        scales: a crop is taken from a square ``1 / scale`` as large and reduced, scale log-uniform between these.
-        levels: number of quality levels; each sample also draws its quality, uniform in [0, levels - 1].
+        scales: lowest and highest. A crop is reduced from a square ``1 / scale`` as large; the scale is log-uniform.
+        levels: number of quality levels. The quality of a sample is uniform in [0, levels - 1].
         turns: whether crops are also turned by quarters.
     """
 
@@ -121,8 +122,8 @@ def find_clips(sources: list[str]) -> list[Path]:
 
 
 def decode_clip(path: Path, side: int, cache: Path) -> np.ndarray:
-    """All frames (T, H, W, 3) uint8 of a video, reduced to a short side of ``side``, in a file that memory is mapped
-    to: a clip is read once, and takes disk, not memory."""
+    """All frames (T, H, W, 3) uint8 of a video, reduced to a short side of ``side``. They are in a mapped file: a clip
+    is decoded once, and takes space on the disk in the place of memory."""
     with clips.opened(path) as (clip, frames), tempfile.TemporaryFile(dir=cache) as file:
         factor = min(1.0, side / min(clip.width, clip.height))
         size = (round(clip.width * factor), round(clip.height * factor))
