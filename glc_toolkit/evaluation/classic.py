@@ -41,7 +41,7 @@ class Pillow:
 
 @dataclass
 class Halved:
-    """Another codec at half the width and height, Lanczos down and up. One byte more says which sides were odd."""
+    """Another codec at half the width and height, resized by Lanczos. One byte more says which sides were odd."""
 
     codec: Codec
 
@@ -94,12 +94,12 @@ def avif() -> Family:
 
 
 def avif_half() -> Family:
-    """AVIF at half the width and height, Lanczos down and up."""
+    """AVIF at half the width and height, resized by Lanczos."""
     return _pillow("AVIF", "half AVIF", half=True)
 
 
 def avif_quarter() -> Family:
-    """AVIF at a quarter of the width and height, bicubic down and by Real-ESRGAN up."""
+    """AVIF at a quarter of the width and height, enlarged by Real-ESRGAN."""
     inner = avif()
     return Family(
         "avif-quarter",
@@ -130,12 +130,12 @@ def _x26x(name: str, decoder: str, options: dict[str, str]) -> Family:
 
 
 def x264() -> Family:
-    """x264 through PyAV at a CRF: of a picture an intra frame, of a clip one intra frame and P and B frames."""
-    return _x26x("x264", "h264", {"threads": "1"})  # its sizes depend on how many there are
+    """x264 through PyAV at a CRF. A picture is an intra frame, a clip one intra frame with P and B frames."""
+    return _x26x("x264", "h264", {"threads": "1"})  # the size of its files depends on the number of threads
 
 
 def x265() -> Family:
-    """x265, likewise."""
+    """x265 through PyAV at a CRF. A picture is an intra frame, a clip one intra frame with P and B frames."""
     return _x26x("x265", "hevc", {"x265-params": "keyint=1:info=0:log-level=none"})
 
 

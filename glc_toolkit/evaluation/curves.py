@@ -18,7 +18,8 @@ SHORTEST = 4  # points of a curve for a BD-rate
 def published(dataset: str | None = None) -> list[dict]:
     """Published curves in the layout of ``glc eval``: ``name description results``, and ``dataset`` and ``source``.
 
-    All, or those on one of CLIC2020, CLIC2020-professional, DIV2K, Kodak, HEVC-B, MCL-JCV and UVG.
+    ``dataset`` is one of CLIC2020, CLIC2020-professional, DIV2K, Kodak, HEVC-B, MCL-JCV and UVG, or None for all
+    curves.
     """
     folder = files("glc_toolkit.evaluation") / "published"
     curves = [
@@ -73,7 +74,7 @@ def _is_number(value: object) -> bool:
 
 
 def points(curve: dict, metric: str) -> list[tuple[float, float]]:
-    """``(bpp, value)`` of a metric, by rising bpp, where it has a value."""
+    """``(bpp, value)`` of a metric, by rising bpp, without the points that have no value."""
     pairs = zip(curve["results"]["bpp"], curve["results"].get(metric, []), strict=False)
     return sorted((bpp, value) for bpp, value in pairs if value is not None and math.isfinite(value))
 
@@ -84,18 +85,18 @@ def metrics_of(curve: dict) -> list[str]:
 
 @cache
 def higher_is_better(metric: str) -> bool:
-    """As the metric says that is registered under the name, which CompressAI may have lengthened by ``-rgb``; False for
-    one that is not, as distances between sets of patches."""
+    """What the registered metric of this name says, with or without CompressAI's ``-rgb``; False for a metric that is
+    not registered, such as a distance between sets of patches."""
     name = metric.removesuffix("-rgb")
     return name in registry.names("metric") and registry.build("metric", {"name": name}).higher_is_better
 
 
 def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
-    """One row a curve: BD-rate in per cent against the anchor, by metric; below 0 the curve's files are smaller.
+    """BD-rates against the anchor in per cent, a row for each curve; below 0 the files of the curve are smaller.
 
-    By Akima interpolation of log-rate, over the range of quality that both reach; ``METRIC-overlap`` is its share of
-    the range that either does. NaN where one has fewer than four points, a curve is not monotonic, or the two
-    share no range of quality: that is no number then, rather than an extrapolated one.
+    The log-rate is interpolated by Akima's method over the range of quality that both curves reach. ``METRIC-overlap``
+    is that range as a share of the range that either curve reaches. The rate is NaN where a curve has fewer than four
+    points or is not monotonic, or where the two share no range of quality: nothing is extrapolated.
     """
     try:
         from bjontegaard import bd_rate
@@ -122,7 +123,7 @@ def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
             row[f"{metric}-overlap"] = max(0.0, high - low) / (higher - lower)
             if low < high:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of a small overlap: the share is in the row
+                    warnings.simplefilter("ignore")  # warnings of a small overlap; its share is in the row
                     row[metric] = float(
                         bd_rate(*zip(*a, strict=True), *zip(*b, strict=True), "akima", require_matching_points=False)  # pyright: ignore[reportCallIssue]  it takes four and a method
                     )
@@ -136,9 +137,8 @@ def _usable(curve: list[tuple[float, float]]) -> bool:
 
 
 def plot(curves: list[dict], file: Path, metrics: Iterable[str] = (), force: bool = False) -> None:
-    """Draw curves, a panel for each metric: of ``metrics``, or of all that two curves have (all, of one curve).
-
-    ``force`` goes to :func:`glc_toolkit.io.replacing`."""
+    """Draw curves, a panel for each of ``metrics``; if none is given, for each metric that two curves have, or that the
+    only curve has. ``force`` goes to :func:`glc_toolkit.io.replacing`."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:

@@ -23,10 +23,10 @@ def demo(
     device: str = "cpu",
     force: bool = False,
 ) -> Iterator[dict]:
-    """Compress ``picture`` to ``out/NAME.glc`` and back, against ``codecs``, by names that ``glc eval`` takes, or else
-    those of ``RIVALS`` that run here, at the nearest sizes they reach.
+    """Compress ``picture`` to ``out/NAME.glc`` and back, and by other codecs at the nearest sizes that they reach.
 
-    Yields a row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
+    ``codecs`` are names that ``glc eval`` takes; if there are none, the codecs of ``RIVALS`` that run here. Yields a
+    row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
     """
     against = [named(name, device=device)[0] for name in codecs] or able(RIVALS)
     glc = zoo.load(model, device)

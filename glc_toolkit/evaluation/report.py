@@ -1,7 +1,7 @@
 """``glc report``: pictures through the codec and its rivals, as one page that needs no network.
 
-The page is ``page/page.html`` (Jinja2) with ``page.css`` and ``page.js`` inside; everything it shows comes from the one
-JSON object that is made here. A rival's picture is its very file where the browser decodes it; all others are lossless.
+The page is ``page/page.html`` (Jinja2) with ``page.css`` and ``page.js`` inside. All that it shows comes from one JSON
+object, which is made here. A rival's picture is its very file where browsers can decode it; the others are lossless.
 """
 
 import io as streams
@@ -53,18 +53,19 @@ def report(
     device: str = "cpu",
     force: bool = False,
 ) -> Iterator[dict]:
-    """Write the page ``out``; yields the rows of its table as they are measured, see :func:`steps` for how many.
+    """Write the page ``out``; yields the rows of its table as they are measured. :func:`steps` says how many.
 
     Args:
-        qualities: levels of the model; none given means every whole one and its usual quality, on which the page opens.
+        qualities: levels of the model; if none is given, every whole level and the usual quality. The page opens on the
+            one nearest to the usual quality.
         curves: JSON files for the charts, as :func:`read_curves` takes them.
         command: what the page says it was made with.
-        max_pixels: of a picture, as :func:`io.to_tensor` takes it.
+        max_pixels: limit of a picture, as :func:`io.to_tensor` takes it.
         codecs: the rivals, by names that ``glc eval`` takes.
         device: where networks run.
         force: replace ``out`` even if it is read-only.
 
-    Raises ``ValueError`` for curves that are none, and what reading pictures, loading models and writing raise.
+    Raises ``ValueError`` for a file without curves, and what reading pictures, loading models and writing files raise.
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
     codec = zoo.load(model, device)
@@ -96,18 +97,18 @@ def report(
 
 
 def levels_of(codec: GLCModel) -> list[float]:
-    """Every whole level, and the usual quality, from the smallest file to the largest."""
+    """Every whole level and the usual quality, lowest first."""
     return sorted({*map(float, range(codec.levels)), codec.default_quality})
 
 
 def steps(pictures: Sequence[Path], levels: int, codecs: Sequence[str] = RIVALS) -> int:
-    """How many rows :func:`report` yields of pictures at so many levels, at most."""
+    """The most rows that :func:`report` can yield for these pictures at so many levels."""
     return len(pictures) * (levels + len(codecs) * (levels + len(LARGER)))
 
 
 def rivals(pictures: Sequence[Path], codecs: Sequence[str] = RIVALS, device: str = "cpu") -> list[Family]:
-    """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec.
-    Others are all there, or an error says what is missing."""
+    """The codecs to compare with. Of ``RIVALS`` those that run here and can code all pictures, since means are over the
+    same pictures for every codec; codecs that were asked for are all there, or an error says what is missing."""
     if tuple(codecs) != RIVALS:
         return [named(name, device=device)[0] for name in codecs]
 
@@ -115,14 +116,14 @@ def rivals(pictures: Sequence[Path], codecs: Sequence[str] = RIVALS, device: str
         try:
             with Image.open(path) as image:
                 return max(image.size)
-        except Exception:  # reading it in earnest will say what is wrong
+        except Exception:  # reading the picture later will say what is wrong
             return 0
 
     return able(name for name in RIVALS if name != "webp" or all(longest(path) <= WEBP_SIDE for path in pictures))
 
 
 def render(data: dict, facts: dict) -> str:
-    """The page as text. Whatever comes from outside is escaped: in HTML by Jinja2, in the script as JSON."""
+    """The page as text. What comes from outside is escaped: in HTML by Jinja2, in the script as JSON."""
     loader = PackageLoader("glc_toolkit.evaluation", "page")
     templates = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # codecs stay in their order
@@ -133,9 +134,9 @@ def render(data: dict, facts: dict) -> str:
 def _picture(
     path: Path, codec, qualities: Sequence[float], distances: dict, against: list[Family], max_pixels: int | None
 ) -> Iterator[dict]:
-    """Yields a row for each file that is made of a picture; returns what the page shows of it.
+    """Yields a row for each file that is made of a picture; returns what the page shows of the picture.
 
-    ``points`` are the sizes to compare at: that of each level, and multiples of the last for the rivals alone.
+    ``points`` are the sizes to compare at: the size of each level, and for the rivals alone multiples of the largest.
     """
     x = io.to_tensor(path, max_pixels, codec.downsampling_factor)
     original = io.to_pillow(x)
@@ -205,9 +206,9 @@ def _picture(
 
 
 def mean(data: dict) -> list[dict]:
-    """Rows of the means over the pictures, one for each codec and point; also what the charts draw.
+    """Means over the pictures, a row for each codec and point; the charts draw them, too.
 
-    A codec that has the same file at two points, such as its smallest, gets one row for both.
+    A codec that has the same files at two points, such as its smallest files, gets one row for both.
     """
     rows = []
     names = ("bytes", "bpp", *(metric["name"] for metric in data["metrics"]), "encode_seconds", "decode_seconds")
@@ -246,7 +247,7 @@ def read_curves(file: Path, metrics: Sequence[str]) -> list[dict]:
 
 
 def lossless(image: Image.Image) -> str:
-    """A picture for the page, every pixel as it is."""
+    """A picture for the page, without loss."""
     out = streams.BytesIO()
     if max(image.size) > WEBP_SIDE:
         image.save(out, "PNG")
@@ -260,5 +261,5 @@ def data_uri(data: bytes, kind: str) -> str:
 
 
 def _number(value: float) -> float | None:
-    """What JSON can say: null for what is not finite."""
+    """``value`` as JSON can say it: None, which is null, for a number that is not finite."""
     return value if math.isfinite(value) else None
