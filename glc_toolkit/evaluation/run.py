@@ -107,7 +107,7 @@ class Session:
         if clip and (matched or self.networks):
             raise ValueError(f"{path} is a clip, which takes settings and metrics of single frames")
         label = f"{setting:g} bpp" if matched else str(setting)
-        identity = {"setting": label, "image": name_of(path, self.folder), "sha256": self.digests[path]}
+        identity: dict = {"setting": label, "image": name_of(path, self.folder), "sha256": self.digests[path]}
         if clip:
             identity["frames"] = self.frames
         wanted = [SPELLING.get(m, m) for m in self.distances]

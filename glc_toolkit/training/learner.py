@@ -91,7 +91,7 @@ class Learner:
         self.fabric.backward(total)
         terms["grad_norm"] = nn.utils.clip_grad_norm_(self.weights, stage.clip)
         self.optimizer.step()
-        if own is not None and latents is not None:
+        if own is not None and latents is not None and latents.grad is not None:
             grad = cast(Tensor, self.fabric.all_gather(latents.grad))
             own.step(own.rows(step * half, half), grad, share)
         if adversary is not None:

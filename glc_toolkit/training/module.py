@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class StageModule(nn.Module):
 
     def __init__(self, model: GLCModel, stage: Stage):
         super().__init__()
-        self.model: Any = model
+        self.model = model
         self.objective = objective_of(model, stage)
         rival = adversarial_loss(stage)
         self.losses = nn.ModuleDict(

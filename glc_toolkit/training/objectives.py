@@ -9,12 +9,12 @@ Clip       stages II and III of a video model
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
-from glc_toolkit.models import GLCModel, GLCVideo
+from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 from glc_toolkit.training.recipe import Stage
 
@@ -37,13 +37,18 @@ class Batch(NamedTuple):
     own: Tensor | None = None  #: (B / 2, C, h, w), latents of every second picture, in the place of the encoder's
 
 
-class Outputs(TypedDict, total=False):
-    """What losses look at. B is the number of pictures; of a video it is the number of P frames in the step."""
+class Latents(TypedDict):
+    """What every objective gives. B is the number of pictures; of a video it is the number of P frames in the step."""
 
     x: Tensor  #: (B, 3, H, W) in [0, 1]; of a video one frame of each clip
-    x_hat: Tensor  #: like ``x``, not clamped; not in Latent and Thumbnail
-    l: Tensor  #: (B, C, h, w), what the encoder makes of ``x``; not in a video's intra frame
+    l: Tensor  #: (B, C, h, w), what the encoder makes of pictures or P frames
     l_hat: Tensor  #: like ``l``, what the decoder draws from
+
+
+class Outputs(Latents, total=False):
+    """What losses look at; each key says which objectives give it."""
+
+    x_hat: Tensor  #: like ``x``, not clamped; not in Latent and Thumbnail, nor of a video whose stage is latent
     y_hat: Tensor  #: (B, channels, h, w); not in VQVAE and Clip
     likelihoods: dict[str, Tensor]  #: of each symbol of "y" and "z", in (0, 1]; not in VQVAE
     quality: Tensor  #: (B,) floats in [0, levels - 1]; not in VQVAE
@@ -63,6 +68,7 @@ def objective_of(model: GLCModel, stage: Stage) -> Objective:
     codes = "code_prediction" in stage.losses
     if isinstance(model, GLCVideo):
         return Clip(model, pixels=stage.objective == "joint", codes=codes)
+    assert isinstance(model, GLCImage)
     if stage.objective == "joint":
         return Joint(model, thumbnails="thumbnail_mse" in stage.losses, codes=codes)
     return {"vqvae": VQVAE, "latent": Latent, "thumbnail": Thumbnail}[stage.objective](model)
@@ -71,7 +77,7 @@ def objective_of(model: GLCModel, stage: Stage) -> Objective:
 class VQVAE:
     """The autoencoder alone."""
 
-    def __init__(self, model: GLCModel):
+    def __init__(self, model: GLCImage):
         self.backbone = model.backbone
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -84,26 +90,26 @@ class VQVAE:
 class Latent:
     """The codec in the latent: nothing is drawn, and nothing of the backbone learns."""
 
-    def __init__(self, model: GLCModel):
-        self.model: Any = model
+    def __init__(self, model: GLCImage):
+        self.model = model
 
     def __call__(self, batch: Batch) -> Outputs:
         backbone = self.model.backbone
         with frozen(backbone):
             l = backbone.analysis(batch.x)
             codes = backbone.quantize(l).indices
-        return {"x": batch.x, **self.model.code_latent(l, batch.quality), "codes": codes}
+        return cast(Outputs, {"x": batch.x, **self.model.code_latent(l, batch.quality), "codes": codes})
 
 
 class Thumbnail:
     """The codec and the thumbnail that is drawn from its latent, without the generator."""
 
-    def __init__(self, model: GLCModel):
-        self.model: Any = model
+    def __init__(self, model: GLCImage):
+        self.model = model
 
     def __call__(self, batch: Batch) -> Outputs:
         out = self.model.code_latent(self.model.backbone.analysis(batch.x), batch.quality)
-        return cast(Outputs, {"x": batch.x, **out, **thumbnails(self.model.backbone, batch.x, out["l_hat"])})
+        return cast(Outputs, {"x": batch.x, **out, **thumbnails(self.model, batch.x, out["l_hat"])})
 
 
 class Joint:
@@ -114,8 +120,8 @@ class Joint:
         codes: also name the backbone's codes, for a loss that predicts them.
     """
 
-    def __init__(self, model: GLCModel, thumbnails: bool, codes: bool):
-        self.model: Any = model
+    def __init__(self, model: GLCImage, thumbnails: bool, codes: bool):
+        self.model = model
         self.thumbnails, self.codes = thumbnails, codes
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -128,11 +134,11 @@ class Joint:
             out = self.model.code_latent(l, batch.quality)
             out["x_hat"] = backbone.synthesis(out["l_hat"])
         if self.thumbnails:
-            out |= thumbnails(backbone, batch.x, out["l_hat"])
+            out |= thumbnails(self.model, batch.x, out["l_hat"])
         if self.codes:
             with frozen(backbone):
                 out["codes"] = backbone.quantize(out["l"]).indices
-        return {"x": batch.x, **out}
+        return cast(Outputs, {"x": batch.x, **out})
 
 
 class Clip:
@@ -183,9 +189,9 @@ class Clip:
         return seen
 
 
-def thumbnails(backbone: Any, x: Tensor, l_hat: Tensor) -> Outputs:
+def thumbnails(model: GLCImage, x: Tensor, l_hat: Tensor) -> dict[str, Tensor]:
     """The thumbnail of ``x``, and the one that ``l_hat`` draws."""
-    return {"t": backbone.thumbnail(x), "t_hat": backbone.draw(l_hat)}
+    return {"t": model.backbone.thumbnail(x), "t_hat": model.backbone.draw(l_hat)}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Numbers stay on their device until they are asked for: a GPU idles if every step
 """
 
 import time
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -24,15 +25,15 @@ class Window:
         self.counts: dict[str, int] = {}
         self.codes: dict[str, list[Tensor]] = {}
 
-    def add(self, terms: dict[str, Tensor], out: dict) -> None:
+    def add(self, terms: dict[str, Tensor], out: Mapping[str, object]) -> None:
         """Take the losses of a step, and the outputs that they were computed from."""
         self.steps += 1
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + term.detach().float()
             self.counts[name] = self.counts.get(name, 0) + 1
         for name in CODEBOOKS:
-            if out.get(name) is not None:
-                self.codes.setdefault(name, []).append(out[name].flatten())
+            if isinstance(codes := out.get(name), Tensor):
+                self.codes.setdefault(name, []).append(codes.flatten())
 
     def used(self) -> dict[str, int]:
         """How many codes of each codebook were used."""
