@@ -10,20 +10,21 @@ import time
 import torch
 
 from glc_toolkit.evaluation import bench
+from glc_toolkit.evaluation.memory import peak_memory
 
 
 def measure(model, width: int, height: int) -> dict:
     """GB of the process at its highest, in either direction, and what it has with nothing to do."""
     device = next(model.parameters()).device
     code = model.quality_code(None)
-    bench.peak_memory(device)
-    idle = bench.peak_memory(device)
+    peak_memory(device)
+    idle = peak_memory(device)
     x = bench.picture(width, height).to(device)
-    bench.peak_memory(device)
+    peak_memory(device)
     started = time.perf_counter()
     stream = model.encode_payload(model.analysis(x), code)
     encoded = time.perf_counter()
-    encode_peak = bench.peak_memory(device)
+    encode_peak = peak_memory(device)
     del x
     model.decode_payload(stream, code, (height, width))
     return {
@@ -32,7 +33,7 @@ def measure(model, width: int, height: int) -> dict:
         "megapixels": width * height / 1e6,
         "idle_gb": idle / 1e9,
         "encode_gb": encode_peak / 1e9,
-        "decode_gb": bench.peak_memory(device) / 1e9,
+        "decode_gb": peak_memory(device) / 1e9,
         "encode_seconds": encoded - started,
         "decode_seconds": time.perf_counter() - encoded,
     }

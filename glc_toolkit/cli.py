@@ -1255,15 +1255,14 @@ def _table(title: str, rows: list[dict], measured: list[dict]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from glc_toolkit.evaluation.evaluate import NO_VALUE
+    from glc_toolkit.evaluation.evaluate import no_value
 
     def cell(value) -> str:
         if isinstance(value, float):
             return "-" if math.isnan(value) else f"{value:.4f}"
         return f"{value:,}" if isinstance(value, int) else str(value)
 
-    incomplete = any(isinstance(v, float) and math.isnan(v) for row in measured for v in row.values())
-    table = Table(title=title, caption=NO_VALUE if incomplete else None)
+    table = Table(title=title, caption=no_value(measured))
     for key in (keys := list(dict.fromkeys(key for row in rows for key in row))):
         texts = any(isinstance(row.get(key), str) for row in rows)
         unit = f"\n{UNITS[key]}" if UNITS.get(key) else ""

@@ -1,17 +1,16 @@
-"""Where the time and the memory of a model go: one picture, or P frame, through encoder and decoder, stage by stage.
+"""Where the time and the memory of a model go: one picture or P frame through encoder and decoder, stage by stage.
 
-The stages are timed inside a real encode and decode. Calls nest (a hyper module calls the coder), and what is inside
-counts for the inner stage alone, so that the stages add up to the whole. Each is compared with a plain run of the same
-graph: the same components in float32, eager, in PyTorch's own layout, nothing fused or tiled.
+The stages are timed inside a real encode and decode. Calls nest: a hyper module calls the coder. Time counts for the
+innermost stage alone, so that the stages add up to the whole. Each stage is compared with a plain run of the same
+graph: the same components in float32, eager, in PyTorch's own layout, with nothing fused or tiled.
 """
 
 import contextlib
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -21,24 +20,26 @@ from torch.utils.flop_counter import FlopCounterMode
 from glc_toolkit import coder, io, models, official, registry, zoo
 from glc_toolkit.components.int8 import has_int8
 from glc_toolkit.evaluation.codecs import named
+from glc_toolkit.evaluation.memory import peak_memory
+from glc_toolkit.evaluation.replaced import replaced
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 
-# What can be measured without having its weights.
+# Models that can be measured without their weights.
 CONFIGS = {"glc-image-paper": official.GLC_IMAGE, "glc-video-paper": official.GLC_VIDEO}
 BETWEEN = "between the stages"  # padding, masks, quantization, the choice of tables
 Stage = tuple[str, str]  #: direction and name
 
 
 def load(name: str, **options) -> GLCModel:
-    """A model of the zoo or a folder; a config of :data:`CONFIGS` with random weights where there is no such model."""
+    """A model of the zoo or of a folder; with random weights one of :data:`CONFIGS` that the zoo lacks."""
     if name not in CONFIGS or name in zoo.list_models():
         return zoo.load(name, **options)
     return untrained(CONFIGS[name], **options)
 
 
 def untrained(config: dict, device: str | torch.device = "cpu", precision: str = "float32") -> GLCModel:
-    """A model of random weights that is ready to code."""
+    """A model with random weights, ready to code."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = models.build(config).eval()
@@ -48,7 +49,7 @@ def untrained(config: dict, device: str | torch.device = "cpu", precision: str =
 
 
 def picture(width: int, height: int) -> Tensor:
-    """A picture (1, 3, height, width) with detail of every size, as photographs have: noise of falling amplitude."""
+    """A picture (1, 3, height, width) in [0, 1] with detail of every size, as photographs have: octaves of noise."""
     generator = torch.Generator().manual_seed(0)
     x = torch.full((1, 3, height, width), 0.5)
     for octave in range(1, 8):
@@ -58,12 +59,12 @@ def picture(width: int, height: int) -> Tensor:
 
 
 def bench(model: GLCModel, x: Tensor, repeats: int = 3) -> dict:
-    """Code ``x`` (1, 3, H, W) once to count, then ``repeats`` times to measure; with a video model as a P frame after
-    others, from which it has moved by two pixels.
+    """Code ``x`` (1, 3, H, W) once to count, then ``repeats`` times to measure. A video model codes it as a P frame,
+    after frames that differ by a shift of two pixels.
 
-    Returns ``stages``, a list of ``{"direction", "stage", "seconds", "gflop", "gflop_per_second", "peak_mb"}`` (median
-    seconds; peak memory of the process, or of what PyTorch holds on a GPU, in MB), ``bytes`` of the stream and
-    ``psnr`` of the picture in dB.
+    Returns ``stages``, a list of ``{"direction", "stage", "seconds", "gflop", "gflop_per_second", "peak_mb"}``,
+    ``bytes`` of the stream and ``psnr`` of the picture in dB. Seconds are the median. ``peak_mb`` is the peak memory,
+    in MB, of the process, or of what PyTorch holds on a GPU.
     """
     x = x.to(next(model.parameters()).device)
     code = model.quality_code(None)
@@ -97,7 +98,7 @@ def bench(model: GLCModel, x: Tensor, repeats: int = 3) -> dict:
 
 
 def _frame_before(model: GLCVideo, x: Tensor, code: int) -> Reference:
-    """What a decoder has when it comes to a P frame that does not start afresh."""
+    """What a decoder holds before a P frame that uses the frames before it."""
     intra, _ = model.encode_payload(model.frame_analysis(x.roll(4, -1), None), code, None)
     return model.encode_payload(model.frame_analysis(x.roll(2, -1), intra), code, intra)[0]
 
@@ -136,7 +137,7 @@ def report(name: str, width: int, height: int, device: str, precision: str, repe
 
 
 def bench_codec(name: str, x: Tensor, repeats: int) -> dict:
-    """Likewise for a codec of ``glc_codecs``, at the first of its settings: seconds and peak memory, by direction."""
+    """Seconds and peak memory of each direction of a codec of ``glc_codecs``, at the first of its settings."""
     family, (setting, *_) = named(name)
     codec, image = family.codec(setting), io.to_pillow(x)
     seconds, peaks = defaultdict(list), defaultdict(int)
@@ -189,10 +190,10 @@ class _Stages:
                 (coder.Decoder, "get", "entropy coder"),
             ):
                 if hasattr(owner, method):
-                    stack.enter_context(patch.object(owner, method, self.timed(getattr(owner, method), name)))
+                    stack.enter_context(replaced(owner, method, partial(self.timed, name)))
             yield
 
-    def timed(self, call: Callable, name: str) -> Callable:
+    def timed(self, name: str, call: Callable) -> Callable:
         def wrapper(*args, **kwargs):
             with self.stage((self.stack[0][0], name.format(*args[:1]))):
                 return call(*args, **kwargs)
@@ -244,7 +245,7 @@ class _Meter(FlopCounterMode):
     """Floating-point operations since it was last read, and the peak memory of each stage."""
 
     def __init__(self, device: torch.device):
-        # What convolutions in fixed point are made of (components/fixed_point.py), and those in int8.
+        # PyTorch counts no operations of these: convolutions in fixed point (components/fixed_point.py) and in int8.
         aten = torch.ops.aten
         own = {op: _multiply_and_add for op in (aten.addcmul, aten.addcmul_)} | {aten._int_mm: _third_of_products}
         if has_int8(device):
@@ -270,24 +271,5 @@ def _convolution(*shapes, out_shape: tuple, **_) -> int:
 
 
 def _third_of_products(rows: tuple, columns: tuple, *_, **__) -> float:
-    """Three products of digits are counted as the one of numbers that they make up."""
+    """Three products of digits make up one product of numbers, and count as one."""
     return 2 * rows[0] * rows[1] * columns[1] / 3
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes, the most since it was last asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        peak = torch.cuda.max_memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        return peak
-    try:
-        with open("/proc/self/status") as status:
-            peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-        with open("/proc/self/clear_refs", "w") as marks:
-            marks.write("5")  # begin the high-water mark anew
-        return peak
-    except OSError:  # elsewhere than Linux it cannot: the most since the process began
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -11,7 +11,7 @@ def bit_map(model: GLCImage, x: Tensor, quality: float | None = None) -> Tensor:
     """Bits of each position of the latent ``y``, (h, w), for a picture ``x`` (1, 3, H, W) in [0, 1].
 
     A position covers ``model.backbone.downsampling`` pixels each way; the last row and column may lie in the padding.
-    What z costs is shared out evenly among the positions that one of its own covers. The sum is the size of the file
+    The bits of a position of z are shared evenly by the positions of y that it covers. The sum is the size of the file
     within 1 % and 16 bytes, header included.
     """
     l = model.analysis(x.to(next(model.parameters()).device))
@@ -23,5 +23,5 @@ def bit_map(model: GLCImage, x: Tensor, quality: float | None = None) -> Tensor:
 
 
 def spread(bits: Tensor, rows: int, columns: int) -> Tensor:
-    """(h, w) -> (h * rows, w * columns) of the same sum."""
+    """(h, w) -> (h * rows, w * columns) with the same sum."""
     return bits.repeat_interleave(rows, 0).repeat_interleave(columns, 1) / (rows * columns)

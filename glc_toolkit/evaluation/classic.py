@@ -1,21 +1,17 @@
-"""Classic codecs: Pillow's, AVIF at half and quarter size, too; JPEG XL through its plugin; and single intra pictures
-of x264 and x265 through PyAV."""
+"""Classic codecs: Pillow's, AVIF at half and quarter size, JPEG XL through its plugin, x264 and x265 through PyAV."""
 
 import io
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import cast
 
-import numpy as np
 import PIL
 from PIL import Image, features
 
 from glc_toolkit import zoo
-from glc_toolkit.evaluation.codecs import Codec, Family
+from glc_toolkit.evaluation import realesrgan, x26x
+from glc_toolkit.evaluation.family import Codec, Family
 
 OPTIONS = {
     "JPEG": {"optimize": True},
@@ -45,7 +41,7 @@ class Pillow:
 
 @dataclass
 class Halved:
-    """Another codec at half the width and height, Lanczos down and up. One byte more says which sides were odd."""
+    """Another codec at half the width and height, resized by Lanczos. One byte more says which sides were odd."""
 
     codec: Codec
 
@@ -58,44 +54,6 @@ class Halved:
         small = self.codec.decode(data[1:])
         width, height = (2 * side - odd for side, odd in zip(small.size, (data[0] & 1, data[0] >> 1), strict=True))
         return small.resize((width, height), Image.Resampling.LANCZOS)
-
-
-@dataclass
-class Intra:
-    """One picture by x264 or x265, 4:2:0 in BT.709, as a raw stream without the encoder's note about itself.
-
-    Odd sides are padded by their last line; one byte more says so.
-    """
-
-    encoder: str
-    decoder: str
-    options: dict[str, str]
-    crf: int
-
-    def encode(self, picture: Image.Image) -> bytes:
-        import av
-
-        array = np.asarray(picture)
-        odd_height, odd_width = (side % 2 for side in array.shape[:2])
-        array = np.pad(array, ((0, odd_height), (0, odd_width), (0, 0)), "edge")
-        context = cast(av.VideoCodecContext, av.CodecContext.create(self.encoder, "w"))
-        context.height, context.width = array.shape[:2]
-        context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
-        context.options = {"preset": "slow", "crf": str(self.crf), **self.options}
-        frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
-        stream = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
-        if self.decoder == "h264":  # x264 has no option to leave its note (type 6) out
-            units = [unit for unit in re.split(b"\0\0\0?\1", stream) if unit and unit[0] & 31 != 6]
-            stream = b"".join(b"\0\0\1" + unit for unit in units)
-        return bytes([odd_width + 2 * odd_height]) + stream
-
-    def decode(self, data: bytes) -> Image.Image:
-        import av
-
-        context = cast(av.VideoCodecContext, av.CodecContext.create(self.decoder, "r"))
-        frames = [*context.decode(av.Packet(data[1:])), *context.decode(None)]
-        array = frames[0].reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()
-        return Image.fromarray(array[: array.shape[0] - (data[0] >> 1), : array.shape[1] - (data[0] & 1)])
 
 
 def _pillow(format: str, title: str, half: bool = False) -> Family:
@@ -136,14 +94,12 @@ def avif() -> Family:
 
 
 def avif_half() -> Family:
-    """AVIF at half the width and height, Lanczos down and up."""
+    """AVIF at half the width and height, resized by Lanczos."""
     return _pillow("AVIF", "half AVIF", half=True)
 
 
 def avif_quarter() -> Family:
-    """AVIF at a quarter of the width and height, bicubic down and by Real-ESRGAN up."""
-    from glc_toolkit.evaluation import realesrgan
-
+    """AVIF at a quarter of the width and height, enlarged by Real-ESRGAN."""
     inner = avif()
     return Family(
         "avif-quarter",
@@ -163,25 +119,23 @@ def jxl() -> Family:
 def _x26x(name: str, decoder: str, options: dict[str, str]) -> Family:
     if find_spec("av") is None:
         raise ValueError(f"{name} needs PyAV: pip install 'glc-toolkit[video]'")
-    from glc_toolkit.evaluation.video import Classic
-
     return Family(
         name,
         f"PyAV {version('av')}, preset slow for pictures, veryslow for clips, one thread",
         range(51, -1, -1),
         (51, 47, 43, 39),
-        lambda crf: Intra(f"lib{name}", decoder, options, int(crf)),
-        clips=lambda crf: Classic(f"lib{name}", float(crf)),
+        lambda crf: x26x.Picture(f"lib{name}", decoder, options, int(crf)),
+        clips=lambda crf: x26x.Clip(f"lib{name}", float(crf)),
     )
 
 
 def x264() -> Family:
-    """x264 through PyAV at a CRF: of a picture an intra frame, of a clip one intra frame and P and B frames."""
-    return _x26x("x264", "h264", {"threads": "1"})  # its sizes depend on how many there are
+    """x264 through PyAV at a CRF. A picture is an intra frame, a clip one intra frame with P and B frames."""
+    return _x26x("x264", "h264", {"threads": "1"})  # the size of its files depends on the number of threads
 
 
 def x265() -> Family:
-    """x265, likewise."""
+    """x265 through PyAV at a CRF. A picture is an intra frame, a clip one intra frame with P and B frames."""
     return _x26x("x265", "hevc", {"x265-params": "keyint=1:info=0:log-level=none"})
 
 

@@ -18,7 +18,8 @@ SHORTEST = 4  # points of a curve for a BD-rate
 def published(dataset: str | None = None) -> list[dict]:
     """Published curves in the layout of ``glc eval``: ``name description results``, and ``dataset`` and ``source``.
 
-    All, or those on one of CLIC2020, CLIC2020-professional, DIV2K, Kodak, HEVC-B, MCL-JCV and UVG.
+    ``dataset`` is one of CLIC2020, CLIC2020-professional, DIV2K, Kodak, HEVC-B, MCL-JCV and UVG, or None for all
+    curves.
     """
     folder = files("glc_toolkit.evaluation") / "published"
     curves = [
@@ -34,24 +35,46 @@ def published(dataset: str | None = None) -> list[dict]:
 
 
 def read(file: Path) -> list[dict]:
-    """The curves of a file of ``glc eval``, of its ``--json``, or of CompressAI's ``eval_model``."""
+    """The curves of a file of ``glc eval``, of its ``--json``, or of CompressAI's ``eval_model``: one, or a list.
+
+    Each is ``{"name": ..., "results": {"bpp": [...], metric: [...]}}``; a number that is not finite becomes None. A
+    curve without a name gets that of the file. Raises ``ValueError`` that says what is wrong with the file.
+    """
+    file = Path(file)
     try:
-        found = json.loads(Path(file).read_text("utf-8"))
+        document = json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON: {error}") from None
-    found = found if isinstance(found, list) else [found]
-    for curve in found:
-        results = curve.get("results") if isinstance(curve, dict) else None
-        if not isinstance(results, dict) or not isinstance(results.get("bpp"), list) or "name" not in curve:
-            raise ValueError(f"{file} holds no results of glc eval: it lacks a name, or results with bpp")
-        values = [value for row in results.values() if isinstance(row, list) for value in row if value is not None]
-        if not all(isinstance(value, (int, float)) and not abs(value) > sys.float_info.max for value in values):
-            raise ValueError(f"{file} holds results that are no numbers, or larger than any float")
-    return found
+    return [_curve(file, one) for one in (document if isinstance(document, list) else [document])]
+
+
+def _curve(file: Path, document: object) -> dict:
+    results = document.get("results") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(results, dict) or not isinstance(results.get("bpp"), list):
+        raise ValueError(
+            f'{file} holds no results of glc eval: it is not in the layout {{"name": ..., "results": {{"bpp": [...], '
+            "...}}}"
+        )
+    bpp = results["bpp"]
+    if not bpp or not all(_is_number(value) and value > 0 for value in bpp):
+        raise ValueError(f"{file}: bpp has to be a list of positive numbers")
+    for key, values in results.items():
+        listed = f"{file}: {key} has to be a list of {len(bpp)} numbers, as bpp is"
+        if not isinstance(values, list) or len(values) != len(bpp):
+            raise ValueError(listed)
+        if not all(value is None or _is_number(value) for value in values):
+            raise ValueError(f"{listed}; it holds some that are no numbers, or larger than any float")
+    finite = {key: [None if v is None or math.isnan(v) else v for v in row] for key, row in results.items()}
+    return {**document, "name": str(document.get("name", file.stem)), "results": finite}
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number, or NaN, that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > sys.float_info.max
 
 
 def points(curve: dict, metric: str) -> list[tuple[float, float]]:
-    """``(bpp, value)`` of a metric, by rising bpp, where it has a value."""
+    """``(bpp, value)`` of a metric, by rising bpp, without the points that have no value."""
     pairs = zip(curve["results"]["bpp"], curve["results"].get(metric, []), strict=False)
     return sorted((bpp, value) for bpp, value in pairs if value is not None and math.isfinite(value))
 
@@ -62,18 +85,18 @@ def metrics_of(curve: dict) -> list[str]:
 
 @cache
 def higher_is_better(metric: str) -> bool:
-    """As the metric says that is registered under the name, which CompressAI may have lengthened by ``-rgb``; False for
-    one that is not, as distances between sets of patches."""
+    """What the registered metric of this name says, with or without CompressAI's ``-rgb``; False for a metric that is
+    not registered, such as a distance between sets of patches."""
     name = metric.removesuffix("-rgb")
     return name in registry.names("metric") and registry.build("metric", {"name": name}).higher_is_better
 
 
 def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
-    """One row a curve: BD-rate in per cent against the anchor, by metric; below 0 the curve's files are smaller.
+    """BD-rates against the anchor in per cent, a row for each curve; below 0 the files of the curve are smaller.
 
-    By Akima interpolation of log-rate, over the range of quality that both reach; ``METRIC-overlap`` is its share of
-    the range that either does. NaN where one has fewer than four points, a curve is not monotonic, or the two
-    share no range of quality: that is no number then, rather than an extrapolated one.
+    The log-rate is interpolated by Akima's method over the range of quality that both curves reach. ``METRIC-overlap``
+    is that range as a share of the range that either curve reaches. The rate is NaN where a curve has fewer than four
+    points or is not monotonic, or where the two share no range of quality: nothing is extrapolated.
     """
     try:
         from bjontegaard import bd_rate
@@ -100,7 +123,7 @@ def bd_rates(anchors: list[dict], curves: list[dict]) -> list[dict]:
             row[f"{metric}-overlap"] = max(0.0, high - low) / (higher - lower)
             if low < high:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of a small overlap: the share is in the row
+                    warnings.simplefilter("ignore")  # warnings of a small overlap; its share is in the row
                     row[metric] = float(
                         bd_rate(*zip(*a, strict=True), *zip(*b, strict=True), "akima", require_matching_points=False)  # pyright: ignore[reportCallIssue]  it takes four and a method
                     )
@@ -114,9 +137,8 @@ def _usable(curve: list[tuple[float, float]]) -> bool:
 
 
 def plot(curves: list[dict], file: Path, metrics: Iterable[str] = (), force: bool = False) -> None:
-    """Draw curves, a panel for each metric: of ``metrics``, or of all that two curves have (all, of one curve).
-
-    ``force`` goes to :func:`glc_toolkit.io.replacing`."""
+    """Draw curves, a panel for each of ``metrics``; if none is given, for each metric that two curves have, or that the
+    only curve has. ``force`` goes to :func:`glc_toolkit.io.replacing`."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:

@@ -1,15 +1,15 @@
 """``glc demo``: one photograph through the codec and its rivals, as a table and a picture."""
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
 from glc_toolkit import api, io, mark, registry, zoo
 from glc_toolkit.evaluation.codecs import able, named
-from glc_toolkit.evaluation.evaluate import METRICS, measure
+from glc_toolkit.evaluation.evaluate import METRICS, Trial, measure, trial
+from glc_toolkit.evaluation.family import Codec
+from glc_toolkit.evaluation.learned import GLC
 
 RIVALS = ("avif-quarter", "avif", "jpeg")
 
@@ -23,10 +23,10 @@ def demo(
     device: str = "cpu",
     force: bool = False,
 ) -> Iterator[dict]:
-    """Compress ``picture`` to ``out/NAME.glc`` and back, against ``codecs``, by names that ``glc eval`` takes, or else
-    those of ``RIVALS`` that run here, at the nearest sizes they reach.
+    """Compress ``picture`` to ``out/NAME.glc`` and back, and by other codecs at the nearest sizes that they reach.
 
-    Yields a row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
+    ``codecs`` are names that ``glc eval`` takes; if there are none, the codecs of ``RIVALS`` that run here. Yields a
+    row of the table for each codec, then writes the decoded PNG and ``out/NAME-comparison.png``.
     """
     against = [named(name, device=device)[0] for name in codecs] or able(RIVALS)
     glc = zoo.load(model, device)
@@ -36,35 +36,23 @@ def demo(
     distances = {name: registry.build("metric", {"name": name}) for name in METRICS}
     panels = [("original", original)]
 
-    def row(name: str, encode, decode) -> dict:
-        started = time.perf_counter()
-        data = encode()
-        encoded = time.perf_counter()
-        image = decode(data)
-        seconds = {"encode_seconds": encoded - started, "decode_seconds": time.perf_counter() - encoded}
-        bpp = 8 * len(data) / (original.width * original.height)
-        panels.append((f"{name}  {len(data):,} bytes  {bpp:.4f} bpp", image))
-        return {"codec": name, "bytes": len(data), "bpp": bpp, **measure(io.to_tensor(image), x, distances), **seconds}
+    def row(name: str, codec: Codec) -> tuple[dict, Trial[Image.Image]]:
+        tried = trial(original, codec.encode, codec.decode)
+        cost = tried.costs
+        panels.append((f"{name}  {cost['bytes']:,} bytes  {cost['bpp']:.4f} bpp", tried.decoded))
+        values = measure(io.to_tensor(tried.decoded), x, distances)
+        seconds = {"encode_seconds": cost["encoding_time"], "decode_seconds": cost["decoding_time"]}
+        return {"codec": name, "bytes": cost["bytes"], "bpp": cost["bpp"], **values, **seconds}, tried
 
     api.encode(original.crop((0, 0, 64, 64)), model=glc)  # the first call of a network is slower than any other
-    target = out / f"{picture.stem}.glc"
-
-    def to_file() -> bytes:
-        data = api.encode(original, model=glc, max_pixels=max_pixels)
-        with io.replacing(target, force) as partial:
-            partial.write_bytes(data)
-        return data
-
-    def decoded(_: bytes) -> Image.Image:
-        return cast(Image.Image, api.decode(target.read_bytes(), model=glc, max_pixels=max_pixels))
-
-    own = row(f"GLC ({glc.config.get('name')})", to_file, decoded)
+    own, tried = row(f"GLC ({glc.config.get('name')})", GLC(glc, max_pixels=max_pixels))
+    with io.replacing(out / f"{picture.stem}.glc", force) as partial:
+        partial.write_bytes(tried.data)
     yield own
     for family in against:
         setting = family.nearest(original, own["bytes"])
-        codec = family.codec(setting)
         label = setting if isinstance(setting, str) else f"q{setting:g}"
-        yield row(f"{family.title} {label}", lambda: codec.encode(original), codec.decode)  # noqa: B023
+        yield row(f"{family.title} {label}", family.codec(setting))[0]
     text = mark.sentence(glc.config.get("name", "unnamed"))
     io.save(panels[1][1], out / f"{picture.stem}-glc.png", mark=text, force=force)
     io.save(side_by_side(panels), out / f"{picture.stem}-comparison.png", force=force)

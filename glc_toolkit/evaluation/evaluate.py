@@ -1,65 +1,117 @@
-"""One picture through one codec: real bytes, seconds, memory, and any registered metrics."""
+"""A trial: a picture or a clip through a codec, as real bytes, seconds, memory, and any registered metrics."""
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
-from glc_toolkit import io
+from glc_toolkit import io, registry
 from glc_toolkit.evaluation import memory
 
 TEXT = ("setting", "image", "sha256", "matched")  # keys of a row that are no measurement
 METRICS = ("psnr", "ms-ssim", "lpips-alex", "lpips-vgg", "dists")
-
-# The shortest side, and the most pixels, that a metric is measured at. Of less, the poolings of LPIPS leave nothing;
-# VGG16, which DISTS stands on too, takes 1.5 kB for each pixel.
-SHORTEST = {"lpips-alex": 31, "lpips-vgg": 16}
-MOST = {"lpips-vgg": 2**22, "dists": 2**22}
-NO_VALUE = (
-    "no value, and left out of means: ms-ssim of sides up to 160, lpips-alex of sides below 31, "
-    "lpips-vgg of sides below 16, grid of sides below 17, dists and lpips-vgg of pictures above 4,194,304 pixels"
-)
+Signal = TypeVar("Signal", Image.Image, list[np.ndarray])  # a picture, or frames (H, W, 3) uint8 of one size
 
 
-@torch.no_grad()
-def measure(x_hat: torch.Tensor, x: torch.Tensor, distances: dict[str, torch.nn.Module]) -> dict[str, float]:
-    """Metric values of one reconstruction; NaN for those that have none at this size, see ``NO_VALUE``."""
-    height, width = x.shape[-2:]
+@dataclass
+class Trial(Generic[Signal]):
+    """What became of a picture, or of the frames of a clip."""
 
-    def fits(name: str) -> bool:
-        return min(height, width) >= SHORTEST.get(name, 1) and height * width <= MOST.get(name, math.inf)
+    data: bytes  #: the file
+    decoded: Signal
+    costs: dict[str, float]  #: ``width height bytes bpp encoding_time decoding_time memory``, seconds and megabytes
 
-    return {name: float(distance(x_hat, x)) if fits(name) else math.nan for name, distance in distances.items()}
+
+def trial(original: Signal, encode: Callable[[Signal], bytes], decode: Callable[[bytes], Signal]) -> Trial[Signal]:
+    """Encode ``original`` and decode what came of it. Memory is what the process grew by at most.
+
+    Raises ``ValueError`` for a codec that gives another size or number of frames.
+    """
+    with memory.peak() as grown:
+        started = time.perf_counter()
+        data = encode(original)
+        encoded = time.perf_counter()
+        decoded = decode(data)
+        done = time.perf_counter()
+    sizes, own = sizes_of(original), sizes_of(decoded)
+    if own != sizes:
+        if isinstance(original, Image.Image):
+            raise ValueError(f"a codec made {own[0]} pixels of {sizes[0]}")
+        raise ValueError(f"a codec made {len(own)} frames of {len(sizes)}, or of another size")
+    width, height = sizes[0]
+    costs = {
+        "width": width,
+        "height": height,
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (width * height * len(sizes)),
+        "encoding_time": encoded - started,
+        "decoding_time": done - encoded,
+        "memory": grown["megabytes"],
+    }
+    return Trial(data, decoded, costs)
+
+
+def sizes_of(signal: Image.Image | list[np.ndarray]) -> list[tuple[int, int]]:
+    """Width and height of each frame; a picture is one."""
+    return [signal.size] if isinstance(signal, Image.Image) else [(f.shape[1], f.shape[0]) for f in signal]
 
 
 def coded(
     x: torch.Tensor, encode: Callable[[Image.Image], bytes], decode: Callable[[bytes], Image.Image]
 ) -> tuple[dict, torch.Tensor]:
-    """``width height bytes bpp encoding_time decoding_time memory`` of a picture x (1, 3, H, W) in [0, 1], and its
-    8-bit reconstruction. Seconds, and the megabytes that the process grew by at most."""
-    picture = io.to_pillow(x)
-    with memory.peak() as grown:
-        started = time.perf_counter()
-        data = encode(picture)
-        encoded = time.perf_counter()
-        decoded = decode(data)
-        done = time.perf_counter()
-    if decoded.size != picture.size:
-        raise ValueError(f"a codec made {decoded.size} pixels of {picture.size}")
-    row = {
-        "width": picture.width,
-        "height": picture.height,
-        "bytes": len(data),
-        "bpp": 8 * len(data) / (picture.width * picture.height),
-        "encoding_time": encoded - started,
-        "decoding_time": done - encoded,
-        "memory": grown["megabytes"],
+    """The costs of a :class:`Trial` of a picture x (1, 3, H, W) in [0, 1], and its 8-bit reconstruction."""
+    tried = trial(io.to_pillow(x), encode, decode)
+    return tried.costs, io.to_tensor(tried.decoded)
+
+
+@torch.no_grad()
+def measure(x_hat: torch.Tensor, x: torch.Tensor, distances: dict[str, nn.Module]) -> dict[str, float]:
+    """Metric values of one reconstruction; NaN for a metric that has no value at this size."""
+    height, width = x.shape[-2:]
+
+    def fits(metric: nn.Module) -> bool:
+        shortest, most = limits(metric)
+        return min(height, width) >= shortest and height * width <= most
+
+    return {name: float(metric(x_hat, x)) if fits(metric) else math.nan for name, metric in distances.items()}
+
+
+def limits(metric: nn.Module) -> tuple[int, float]:
+    """The shortest side and the most pixels that a metric is measured at, as it says itself."""
+    return getattr(metric, "shortest_side", 1), getattr(metric, "most_pixels", math.inf)
+
+
+def no_value(rows: list[dict]) -> str | None:
+    """Why metrics in ``rows`` are NaN, in words; None where none is."""
+    names = {
+        key.removesuffix("-rgb") for row in rows for key, v in row.items() if isinstance(v, float) and math.isnan(v)
     }
-    return row, io.to_tensor(decoded)
+    if not names:
+        return None
+    reasons = []
+    for name in (name for name in registry.names("metric") if name in names):
+        shortest, most = limits(registry.build("metric", {"name": name}))
+        if shortest > 1:
+            reasons.append(f"{name} of sides below {shortest}")
+        if most < math.inf:
+            reasons.append(f"{name} of pictures above {most:,} pixels")
+    return ": ".join(["no value, and left out of means", *filter(None, [", ".join(reasons)])])
+
+
+def measure_frames(
+    decoded: Sequence[np.ndarray], frames: Sequence[np.ndarray], distances: dict[str, nn.Module]
+) -> dict[str, float]:
+    """Means of metrics over the frames of a clip."""
+    pairs = zip(decoded, frames, strict=True)
+    return summary([measure(io.to_tensor(d), io.to_tensor(f), distances) for d, f in pairs])
 
 
 def summary(rows: list[dict]) -> dict[str, float]:

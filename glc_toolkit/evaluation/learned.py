@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from glc_toolkit import api, io, zoo
-from glc_toolkit.evaluation.codecs import Family
+from glc_toolkit.evaluation.family import Family
 from glc_toolkit.evaluation.protocols import digest
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError, ModelFileError
@@ -28,7 +28,7 @@ class GLC:
     """A GLC model at one quality."""
 
     model: GLCModel
-    quality: float
+    quality: float | None = None  #: the model's own where none is given
     effort: int = 0
     max_pixels: int | None = None
 
@@ -44,7 +44,7 @@ class GLCClip:
     """A GLC video model at one quality."""
 
     model: GLCVideo
-    quality: float
+    quality: float | None = None
     effort: int = 0
     max_pixels: int | None = None
 
@@ -57,7 +57,8 @@ class GLCClip:
 
 
 def glc_family(name: str, effort: int = 0, max_pixels: int | None = None, device: str = "cpu") -> Family:
-    """A model that :func:`glc_toolkit.zoo.load` takes, its encoder at ``effort``; ``max_pixels`` as in ``encode``."""
+    """A model that :func:`glc_toolkit.zoo.load` takes. ``effort`` and ``max_pixels`` are as in
+    :func:`glc_toolkit.encode`."""
     model = zoo.load(name, device)
     codes = range(model.quality_code(model.levels - 1) + 1)
     video = model if isinstance(model, GLCVideo) else None
@@ -134,7 +135,7 @@ def compressai_family(argument: str, settings: list[str]) -> Family:
 
 
 def _compressai_model(architecture: str, setting: str) -> torch.nn.Module:
-    """The model with the weights of a file, or of CompressAI's own zoo. No code in either is run."""
+    """The model with the weights of a file or of CompressAI's own zoo. Code in such a file is not run."""
     from compressai.zoo.image import model_architectures, model_urls
     from compressai.zoo.pretrained import load_pretrained
 

@@ -22,8 +22,8 @@ def network(metric: str) -> str:
 
 
 def patches(x: Tensor, size: int) -> Tensor:
-    """Of x (1, 3, H, W) the (N, 3, size, size) of a grid from the top left, the rest of the sides dropped; and where
-    both sides are at least 1.5 patches, of a second grid that is shifted by half a patch."""
+    """The patches (N, 3, size, size) of x (1, 3, H, W) in a grid from the top left; what is left at the right and the
+    bottom is dropped. Where both sides have 1.5 patches or more, a second grid is shifted by half a patch."""
 
     def grid(x: Tensor) -> Tensor:
         rows, columns = x.shape[2] // size, x.shape[3] // size
@@ -37,13 +37,13 @@ def patches(x: Tensor, size: int) -> Tensor:
 
 @torch.no_grad()
 def features(net: Any, x: Tensor) -> np.ndarray:
-    """(N, D) float32 of the 256 x 256 patches of one 8-bit picture x (1, 3, H, W) in [0, 1]."""
+    """Features (N, D), float32, of the 256 x 256 patches of one 8-bit picture x (1, 3, H, W) in [0, 1]."""
     batches = [net(batch) for batch in (patches(x, SIZE) * 255).round().to(torch.uint8).split(16) if len(batch)]
     return torch.cat(batches).float().numpy() if batches else np.zeros((0, net.num_features), np.float32)
 
 
 class EfficientNetLite0(nn.Module):
-    """The 1280 pooled features of EfficientNet-Lite0 at the patches' own size, of uint8 (N, 3, H, W)."""
+    """The 1280 pooled features of EfficientNet-Lite0 for uint8 (N, 3, H, W), which are not resized."""
 
     num_features = 1280
 
@@ -71,7 +71,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def inception(weights: Path | None = None) -> nn.Module:
-    """Inception as FID is defined on it: torch-fidelity's, with its weights from ``weights`` or the network."""
+    """The Inception that FID is defined on: torch-fidelity's, its weights from a file or else downloaded."""
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3  # pyright: ignore[reportMissingImports]
         from torchmetrics.image.fid import NoTrainInceptionV3
@@ -88,7 +88,7 @@ def inception(weights: Path | None = None) -> nn.Module:
                 "or use fd-efflite0 and kd-efflite0"
             ) from error
     with tempfile.NamedTemporaryFile(suffix=".pth") as clean:
-        # torch-fidelity would run code of the file: give it one that was written here, of tensors alone.
+        # torch-fidelity would run code in the file: give it a file that was written here, with tensors alone.
         torch.save(torch.load(file, weights_only=True), clean.name)
         net = NoTrainInceptionV3("inception-v3-compat", ["2048"], clean.name)
     net.num_features = 2048  # pyright: ignore[reportArgumentType]
@@ -100,7 +100,7 @@ def build(name: str) -> nn.Module:
 
 
 class _Given(nn.Module):
-    """Features that are there already."""
+    """The network of a metric whose features are known already."""
 
     def __init__(self, num_features: int):
         super().__init__()
@@ -111,9 +111,11 @@ class _Given(nn.Module):
 
 
 def distance(metric: str, x: np.ndarray, x_hat: np.ndarray) -> float:
-    """Of features (N, D) of originals and reconstructions, by torchmetrics. NaN for fewer than two patches.
+    """The distance between features (N, D) of originals and of reconstructions, by torchmetrics. NaN for fewer than two
+    patches.
 
-    KID is the mean over 100 random subsets of 1000, drawn with seed 0; of all patches at once where there are fewer.
+    KID is the mean over 100 random subsets of 1000 patches, drawn with seed 0. Where there are fewer patches, all of
+    them are one subset.
     """
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance

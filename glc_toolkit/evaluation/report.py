@@ -1,14 +1,12 @@
 """``glc report``: pictures through the codec and its rivals, as one page that needs no network.
 
-The page is ``page/page.html`` (Jinja2) with ``page.css`` and ``page.js`` inside; everything it shows comes from the one
-JSON object that is made here. A rival's picture is its very file where the browser decodes it; all others are lossless.
+The page is ``page/page.html`` (Jinja2) with ``page.css`` and ``page.js`` inside. All that it shows comes from one JSON
+object, which is made here. A rival's picture is its very file where browsers can decode it; the others are lossless.
 """
 
 import io as streams
-import json
 import math
 import platform
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -23,8 +21,11 @@ from PIL import Image
 import glc_toolkit
 from glc_toolkit import api, io, registry, zoo
 from glc_toolkit.evaluation.bits import bit_map
-from glc_toolkit.evaluation.codecs import Family, able, named
-from glc_toolkit.evaluation.evaluate import METRICS, measure
+from glc_toolkit.evaluation.codecs import able, named
+from glc_toolkit.evaluation.curves import read
+from glc_toolkit.evaluation.evaluate import METRICS, Trial, measure, trial
+from glc_toolkit.evaluation.family import Codec, Family
+from glc_toolkit.evaluation.learned import GLC
 from glc_toolkit.models import GLCModel
 
 RIVALS = ("jpeg", "webp", "avif", "avif-quarter")
@@ -52,18 +53,19 @@ def report(
     device: str = "cpu",
     force: bool = False,
 ) -> Iterator[dict]:
-    """Write the page ``out``; yields the rows of its table as they are measured, see :func:`steps` for how many.
+    """Write the page ``out``; yields the rows of its table as they are measured. :func:`steps` says how many.
 
     Args:
-        qualities: levels of the model; none given means every whole one and its usual quality, on which the page opens.
+        qualities: levels of the model; if none is given, every whole level and the usual quality. The page opens on the
+            one nearest to the usual quality.
         curves: JSON files for the charts, as :func:`read_curves` takes them.
         command: what the page says it was made with.
-        max_pixels: of a picture, as :func:`io.to_tensor` takes it.
+        max_pixels: limit of a picture, as :func:`io.to_tensor` takes it.
         codecs: the rivals, by names that ``glc eval`` takes.
         device: where networks run.
         force: replace ``out`` even if it is read-only.
 
-    Raises ``ValueError`` for curves that are none, and what reading pictures, loading models and writing raise.
+    Raises ``ValueError`` for a file without curves, and what reading pictures, loading models and writing files raise.
     """
     drawn = [curve for file in curves for curve in read_curves(file, metrics)]
     codec = zoo.load(model, device)
@@ -95,18 +97,18 @@ def report(
 
 
 def levels_of(codec: GLCModel) -> list[float]:
-    """Every whole level, and the usual quality, from the smallest file to the largest."""
+    """Every whole level and the usual quality, lowest first."""
     return sorted({*map(float, range(codec.levels)), codec.default_quality})
 
 
 def steps(pictures: Sequence[Path], levels: int, codecs: Sequence[str] = RIVALS) -> int:
-    """How many rows :func:`report` yields of pictures at so many levels, at most."""
+    """The most rows that :func:`report` can yield for these pictures at so many levels."""
     return len(pictures) * (levels + len(codecs) * (levels + len(LARGER)))
 
 
 def rivals(pictures: Sequence[Path], codecs: Sequence[str] = RIVALS, device: str = "cpu") -> list[Family]:
-    """Those of ``RIVALS`` that run here and can have all pictures: means are over the same ones for every codec.
-    Others are all there, or an error says what is missing."""
+    """The codecs to compare with. Of ``RIVALS`` those that run here and can code all pictures, since means are over the
+    same pictures for every codec; codecs that were asked for are all there, or an error says what is missing."""
     if tuple(codecs) != RIVALS:
         return [named(name, device=device)[0] for name in codecs]
 
@@ -114,14 +116,14 @@ def rivals(pictures: Sequence[Path], codecs: Sequence[str] = RIVALS, device: str
         try:
             with Image.open(path) as image:
                 return max(image.size)
-        except Exception:  # reading it in earnest will say what is wrong
+        except Exception:  # reading the picture later will say what is wrong
             return 0
 
     return able(name for name in RIVALS if name != "webp" or all(longest(path) <= WEBP_SIDE for path in pictures))
 
 
 def render(data: dict, facts: dict) -> str:
-    """The page as text. Whatever comes from outside is escaped: in HTML by Jinja2, in the script as JSON."""
+    """The page as text. What comes from outside is escaped: in HTML by Jinja2, in the script as JSON."""
     loader = PackageLoader("glc_toolkit.evaluation", "page")
     templates = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # codecs stay in their order
@@ -132,49 +134,41 @@ def render(data: dict, facts: dict) -> str:
 def _picture(
     path: Path, codec, qualities: Sequence[float], distances: dict, against: list[Family], max_pixels: int | None
 ) -> Iterator[dict]:
-    """Yields a row for each file that is made of a picture; returns what the page shows of it.
+    """Yields a row for each file that is made of a picture; returns what the page shows of the picture.
 
-    ``points`` are the sizes to compare at: that of each level, and multiples of the last for the rivals alone.
+    ``points`` are the sizes to compare at: the size of each level, and for the rivals alone multiples of the largest.
     """
     x = io.to_tensor(path, max_pixels, codec.downsampling_factor)
     original = io.to_pillow(x)
     api.encode(original.crop((0, 0, 64, 64)), model=codec)  # the first call of a network is slower than any other
     items, points = [], []
 
-    def item(codec_name: str, setting: str, encode, decode) -> tuple[dict, bytes, Image.Image]:
-        started = time.perf_counter()
-        data = encode()
-        encoded = time.perf_counter()
-        image = decode(data)
-        decoded = time.perf_counter()
+    def item(name: str, setting: str, coder: Codec) -> tuple[dict, Trial[Image.Image]]:
+        tried = trial(original, coder.encode, coder.decode)
+        values = measure(io.to_tensor(tried.decoded), x, distances)
         row = {
-            "codec": codec_name,
+            "codec": name,
             "setting": setting,
-            "bytes": len(data),
-            "bpp": 8 * len(data) / (original.width * original.height),
-            **{name: _number(value) for name, value in measure(io.to_tensor(image), x, distances).items()},
-            "encode_seconds": encoded - started,
-            "decode_seconds": decoded - encoded,
+            "bytes": tried.costs["bytes"],
+            "bpp": tried.costs["bpp"],
+            **{name: _number(value) for name, value in values.items()},
+            "encode_seconds": tried.costs["encoding_time"],
+            "decode_seconds": tried.costs["decoding_time"],
         }
         items.append(row)
-        return row, data, image
+        return row, tried
 
     for quality in qualities:
-        row, data, image = item(
-            "GLC",
-            f"q{quality:g}",
-            lambda: api.encode(original, codec, quality, max_pixels=max_pixels),  # noqa: B023
-            lambda data: api.decode(data, codec, max_pixels=max_pixels),
-        )
+        row, tried = item("GLC", f"q{quality:g}", GLC(codec, quality, max_pixels=max_pixels))
         yield row
-        row["src"] = lossless(image)
-        row["sections"] = api.info(data, codec, max_pixels)["sections"]
+        row["src"] = lossless(tried.decoded)
+        row["sections"] = api.info(tried.data, codec, max_pixels)["sections"]
         row["bits"] = [[round(bits, 2) for bits in line] for line in bit_map(codec, x, quality).tolist()]
         points.append(
             {
-                "label": f"{len(data):,} bytes, q{quality:g}",
+                "label": f"{row['bytes']:,} bytes, q{quality:g}",
                 "short": f"q{quality:g}",
-                "size": len(data),
+                "size": row["bytes"],
                 "items": {"GLC": len(items) - 1},
             }
         )
@@ -193,17 +187,11 @@ def _picture(
         known: dict[float | str, int] = {}
         for point in points:
             setting = family.nearest(original, point["size"])
-            rival = family.codec(setting)
-            data = rival.encode(original)
             if setting not in known:
-                row, _, image = item(
-                    family.title,
-                    setting if isinstance(setting, str) else f"quality {setting:g}",
-                    lambda: rival.encode(original),  # noqa: B023
-                    rival.decode,
-                )
+                label = setting if isinstance(setting, str) else f"quality {setting:g}"
+                row, tried = item(family.title, label, family.codec(setting))
                 yield row
-                row["src"] = data_uri(data, family.shows) if family.shows else lossless(image)
+                row["src"] = data_uri(tried.data, family.shows) if family.shows else lossless(tried.decoded)
                 known[setting] = len(items) - 1
             point["items"][family.title] = known[setting]
     return {
@@ -218,9 +206,9 @@ def _picture(
 
 
 def mean(data: dict) -> list[dict]:
-    """Rows of the means over the pictures, one for each codec and point; also what the charts draw.
+    """Means over the pictures, a row for each codec and point; the charts draw them, too.
 
-    A codec that has the same file at two points, such as its smallest, gets one row for both.
+    A codec that has the same files at two points, such as its smallest files, gets one row for both.
     """
     rows = []
     names = ("bytes", "bpp", *(metric["name"] for metric in data["metrics"]), "encode_seconds", "decode_seconds")
@@ -243,45 +231,23 @@ def mean(data: dict) -> list[dict]:
 
 
 def read_curves(file: Path, metrics: Sequence[str]) -> list[dict]:
-    """Rate-distortion curves of a JSON file in the layout of CompressAI's ``eval_model``, or a list of such.
+    """Rate-distortion curves for the charts: ``{"name", "bpp", metric: values}`` with what each has of ``metrics``.
 
-    ``{"name": ..., "results": {"bpp": [...], "psnr-rgb": [...], ...}}``; ``-rgb`` at the end of a metric's name says
-    nothing that matters here. Returns ``{"name", "bpp", metric: values}`` with the metrics among ``metrics``. Raises
-    ``ValueError`` that says what is wrong with the file.
+    ``-rgb`` at the end of a metric's name says nothing that matters here. Raises ``ValueError`` for a file that
+    :func:`glc_toolkit.evaluation.curves.read` does not take, and for a curve with none of ``metrics``.
     """
-    try:
-        document = json.loads(file.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    return [_curve(file, one, metrics) for one in (document if isinstance(document, list) else [document])]
-
-
-def _curve(file: Path, document: dict, metrics: Sequence[str]) -> dict:
-    results = document.get("results") if isinstance(document, dict) else None
-    if not isinstance(results, dict) or not isinstance(results.get("bpp"), list):
-        raise ValueError(f'{file} is not in the layout {{"name": ..., "results": {{"bpp": [...], ...}}}}')
-    bpp = results["bpp"]
-    if not bpp or not all(_is_number(value) and value > 0 for value in bpp):
-        raise ValueError(f"{file}: bpp has to be a list of positive numbers")
-    curve = {"name": str(document.get("name", file.stem)), "bpp": bpp}
-    for key, values in results.items():
-        name = key.removesuffix("-rgb")
-        if name not in metrics:
-            continue
-        if (
-            not isinstance(values, list)
-            or len(values) != len(bpp)
-            or not all(v is None or _is_number(v) for v in values)
-        ):
-            raise ValueError(f"{file}: {key} has to be a list of {len(bpp)} numbers, as bpp is")
-        curve[name] = [None if v is None else _number(v) for v in values]
-    if len(curve) == 2:
-        raise ValueError(f"{file} has none of {', '.join(metrics)}")
-    return curve
+    found = []
+    for curve in read(file):
+        results = {key.removesuffix("-rgb"): values for key, values in curve["results"].items()}
+        chosen = {key: values for key, values in results.items() if key in metrics}
+        if not chosen:
+            raise ValueError(f"{file} has none of {', '.join(metrics)}")
+        found.append({"name": curve["name"], "bpp": results["bpp"], **chosen})
+    return found
 
 
 def lossless(image: Image.Image) -> str:
-    """A picture for the page, every pixel as it is."""
+    """A picture for the page, without loss."""
     out = streams.BytesIO()
     if max(image.size) > WEBP_SIDE:
         image.save(out, "PNG")
@@ -295,9 +261,5 @@ def data_uri(data: bytes, kind: str) -> str:
 
 
 def _number(value: float) -> float | None:
-    """What JSON can say: null for what is not finite."""
+    """``value`` as JSON can say it: None, which is null, for a number that is not finite."""
     return value if math.isfinite(value) else None
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

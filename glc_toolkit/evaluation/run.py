@@ -4,21 +4,21 @@ import csv
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from glc_toolkit import __version__, clips, io, registry
-from glc_toolkit.evaluation import memory, patches, protocols
-from glc_toolkit.evaluation.codecs import ClipCodec, Family
-from glc_toolkit.evaluation.evaluate import METRICS, TEXT, coded, measure, summary
+from glc_toolkit.evaluation import patches, protocols, video
+from glc_toolkit.evaluation.evaluate import METRICS, TEXT, coded, measure, measure_frames, summary, trial
+from glc_toolkit.evaluation.family import Family
 from glc_toolkit.facts import plain
 
 SPELLING = {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}  # CompressAI's names
-# Of a row, before metrics; the last two are of clips.
+# Keys of a row that come before metrics; the last two are of clips.
 COSTS = ("width", "height", "bytes", "bpp", "encoding_time", "decoding_time", "memory", "frames", "flicker")
 FRAMES = 96  # of a clip, if it has so many
 ROWS = "rows.jsonl"
@@ -42,73 +42,30 @@ def run(
 
     Args:
         folder: where the pictures lie; rows name them from there.
-        codecs: as :func:`glc_toolkit.evaluation.codecs.named` gives them.
-        match_bpp: in place of settings: the sizes that every picture's file is to come nearest to.
-        out: where to write rows as they come, and results. Rows that are there already are not measured again.
-        protocol: a name of :data:`protocols.PINNED`, to be refused if the pictures are others.
+        codecs: families with settings, as :func:`glc_toolkit.evaluation.codecs.named` gives them.
+        match_bpp: sizes to code every picture at, by the nearest setting; they take the place of settings.
+        out: folder to write rows and results to. Rows that are there already are not measured again.
+        protocol: a name of :data:`protocols.PINNED`; other pictures than those of its set are refused.
         progress: called after every row.
         max_pixels: of a picture, as :func:`io.to_tensor` takes it.
         frames: of a clip, from its start, that are coded and measured.
     """
     metrics, match_bpp = list(dict.fromkeys(metrics)), list(dict.fromkeys(match_bpp))
-    digests = {path: protocols.digest(path) for path in pictures}
-    facts = protocols.describe(digests.values(), metrics, protocol)
     names = [family.name for family, _ in codecs]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{', '.join(sorted(twice))} is given twice; give all its settings at once")
-    store = Store(out)
-    distances = {m: registry.build("metric", {"name": m}) for m in metrics if m not in patches.NAMES}
-    networks = {patches.network(m): None for m in metrics if m in patches.NAMES}
-    networks = {name: patches.build(name) for name in networks}
-
-    def identity_of(path: Path, label: str) -> dict:
-        row = {"setting": label, "image": name_of(path, folder), "sha256": digests[path]}
-        return row | ({"frames": frames} if is_clip(path) else {})
-
-    def measured(path: Path, family: Family, setting, matched: bool) -> dict:
-        if is_clip(path):
-            if matched or networks:
-                raise ValueError(f"{path} is a clip, which takes settings and metrics of single frames")
-            costs, values = measured_clip(path, family.clip_codec(setting), frames, distances)
-            return identity_of(path, str(setting)) | costs | {SPELLING.get(m, m): v for m, v in values.items()}
-        x = io.to_tensor(path, max_pixels)
-        row = {"setting": f"{setting:g} bpp" if matched else str(setting)}
-        row |= {"image": name_of(path, folder), "sha256": digests[path]}
-        if matched:
-            setting = family.nearest(io.to_pillow(x), setting * x.shape[-2] * x.shape[-1] / 8)
-            row["matched"] = str(setting)
-        codec = family.codec(setting)
-        costs, x_hat = coded(x, codec.encode, codec.decode)
-        values = measure(x_hat, x, distances)
-        for name, net in networks.items():
-            store.put_features(name, digests[path], "", lambda: patches.features(net, x))  # noqa: B023
-            store.put_features(name, digests[path], key(family, row), lambda: patches.features(net, x_hat))  # noqa: B023
-        return row | costs | {SPELLING.get(m, m): value for m, value in values.items()}
-
+    digests = {path: protocols.digest(path) for path in pictures}
+    facts = protocols.describe(digests.values(), metrics, protocol)
+    session = Session(folder, digests, metrics, Store(out), max_pixels, frames)
     for family, settings in codecs:
         results: dict[str, list] = {}
         rows = []
         for setting in match_bpp or settings:
             group = []
             for path in pictures:
-                label = f"{setting:g} bpp" if match_bpp else str(setting)
-                identity = identity_of(path, label)
-                wanted = [SPELLING.get(m, m) for m in distances]
-                row = store.row(family, identity, wanted, networks)
-                if row is None:
-                    row = store.add(family, measured(path, family, setting, bool(match_bpp)))
-                group.append(
-                    {k: row[k] for k in (*TEXT, *COSTS, *wanted) if k in row}
-                )  # it may have been measured by more
+                group.append(session.row(path, family, setting, bool(match_bpp)))
                 progress()
-            means = summary(group)
-            for m in metrics:
-                if m in patches.NAMES:
-                    net = patches.network(m)
-                    x = np.concatenate([store.features(net, r["sha256"], "") for r in group])
-                    x_hat = np.concatenate([store.features(net, r["sha256"], key(family, r)) for r in group])
-                    means[m] = patches.distance(m, x, x_hat)
-            for name, value in means.items():
+            for name, value in session.means(family, group).items():
                 if name not in ("width", "height", "frames"):
                     results.setdefault(name, []).append(value)
             rows += group
@@ -126,35 +83,79 @@ def run(
         yield result
 
 
-def is_clip(path: Path) -> bool:
-    return path.suffix.lower() in clips.SUFFIXES
+class Session:
+    """The rows of a run, measured or taken from its store, and their means."""
+
+    def __init__(
+        self,
+        folder: Path,
+        digests: dict[Path, str],
+        metrics: list[str],
+        store: "Store",
+        max_pixels: int | None,
+        frames: int,
+    ):
+        self.folder, self.digests, self.store = folder, digests, store
+        self.max_pixels, self.frames = max_pixels, frames
+        self.sets = [m for m in metrics if m in patches.NAMES]  # metrics of all pictures together
+        self.distances = {m: registry.build("metric", {"name": m}) for m in metrics if m not in patches.NAMES}
+        self.networks = {name: patches.build(name) for name in dict.fromkeys(map(patches.network, self.sets))}
+
+    def row(self, path: Path, family: Family, setting, matched: bool) -> dict:
+        """What a picture or a clip gave at a setting, or if ``matched`` at the size nearest to ``setting`` bpp."""
+        clip = path.suffix.lower() in clips.SUFFIXES
+        if clip and (matched or self.networks):
+            raise ValueError(f"{path} is a clip, which takes settings and metrics of single frames")
+        label = f"{setting:g} bpp" if matched else str(setting)
+        identity: dict = {"setting": label, "image": name_of(path, self.folder), "sha256": self.digests[path]}
+        if clip:
+            identity["frames"] = self.frames
+        wanted = [SPELLING.get(m, m) for m in self.distances]
+        row = self.store.row(family, identity, wanted, self.networks)
+        if row is None:
+            if clip:
+                measured = self.clip(path, family, setting)
+            else:
+                measured = self.picture(path, family, setting, matched, key(family, identity))
+            row = self.store.add(family, identity | measured)
+        return {k: row[k] for k in (*TEXT, *COSTS, *wanted) if k in row}  # it may have been measured by more
+
+    def picture(self, path: Path, family: Family, setting, matched: bool, place: str) -> dict:
+        """Code and measure a picture; its features go to the store, the decoded picture's under the key ``place``."""
+        x, row = io.to_tensor(path, self.max_pixels), {}
+        if matched:
+            setting = family.nearest(io.to_pillow(x), setting * x.shape[-2] * x.shape[-1] / 8)
+            row["matched"] = str(setting)
+        codec = family.codec(setting)
+        costs, x_hat = coded(x, codec.encode, codec.decode)
+        for name, network in self.networks.items():
+            for under, pixels in (("", x), (place, x_hat)):
+                self.store.put_features(name, self.digests[path], under, partial(patches.features, network, pixels))
+        return row | costs | spelled(measure(x_hat, x, self.distances))
+
+    def clip(self, path: Path, family: Family, setting) -> dict:
+        """Code and measure the first frames of a clip; metrics are means over them."""
+        clip, originals = video.read(path, self.frames)
+        codec = family.clip_codec(setting)
+        tried = trial(originals, lambda signal: codec.encode(signal, clip.fps), codec.decode)
+        flicker = video.flicker(tried.decoded, originals) if len(originals) > 1 else math.nan
+        values = measure_frames(tried.decoded, originals, self.distances)
+        return tried.costs | {"flicker": flicker} | spelled(values)
+
+    def means(self, family: Family, rows: list[dict]) -> dict[str, float]:
+        """Means over rows of one setting, and the metrics of all their pictures together."""
+        means = summary(rows)
+        for metric in self.sets:
+            network = patches.network(metric)
+            x = np.concatenate([self.store.features(network, row["sha256"], "") for row in rows])
+            x_hat = np.concatenate([self.store.features(network, row["sha256"], key(family, row)) for row in rows])
+            means[metric] = patches.distance(metric, x, x_hat)
+        return means
 
 
-def measured_clip(path: Path, codec: ClipCodec, frames: int, distances: dict) -> tuple[dict, dict[str, float]]:
-    """What the first ``frames`` of a clip cost, and means of metrics over them."""
-    from glc_toolkit.evaluation import video
-
-    clip, originals = video.read(path, frames)
-    with memory.peak() as grown:
-        started = time.perf_counter()
-        data = codec.encode(originals, clip.fps)
-        encoded = time.perf_counter()
-        decoded = codec.decode(data)
-        done = time.perf_counter()
-    if [f.shape for f in decoded] != [f.shape for f in originals]:
-        raise ValueError(f"a codec made {len(decoded)} frames of {len(originals)}, or of another size")
-    costs = {
-        "width": clip.width,
-        "height": clip.height,
-        "bytes": len(data),
-        "bpp": 8 * len(data) / (clip.width * clip.height * len(originals)),
-        "encoding_time": encoded - started,
-        "decoding_time": done - encoded,
-        "memory": grown["megabytes"],
-        "flicker": video.flicker(decoded, originals) if len(originals) > 1 else math.nan,
-    }
-    rows = [measure(io.to_tensor(d), io.to_tensor(f), distances) for d, f in zip(decoded, originals, strict=True)]
-    return costs, summary(rows)
+def spelled(values: dict[str, float]) -> dict[str, float]:
+    """Metrics by the names that files of results have."""
+    return {SPELLING.get(name, name): value for name, value in values.items()}
 
 
 def name_of(path: Path, folder: Path) -> str:
@@ -167,9 +168,10 @@ def key(family: Family, row: dict) -> str:
 
 
 class Store:
-    """Rows and features, in memory and, if there is a folder, on disk: what a run that was cut off takes up again.
+    """Rows and features in memory, and on disk if there is a folder: a run that was cut off goes on from there.
 
-    A row counts as the same if codec, version, setting, toolkit and the picture's bytes are, and if it has all metrics.
+    A row is found again if codec, version, setting, toolkit and the picture's bytes are the same, and if it has all
+    metrics.
     """
 
     def __init__(self, folder: Path | None):
@@ -203,7 +205,7 @@ class Store:
         return (family.name, family.version, __version__, row["setting"], row["image"], row["sha256"], *clip)
 
     def row(self, family: Family, row: dict, metrics: Iterable[str], networks: Iterable[str]) -> dict | None:
-        """The row of this identity, if it is there with all its metrics and features."""
+        """The row with this identity, if it is there with all metrics and features."""
         found = self.rows.get(self._key(family, row))
         if found is None or any(m not in found for m in metrics):
             return None
@@ -211,7 +213,7 @@ class Store:
         return found if all(self._has(*w) for w in wanted) else None
 
     def add(self, family: Family, row: dict) -> dict:
-        """Keep a row, with what other metrics its like was measured by before; returns both together."""
+        """Keep a row, together with metrics of the same row from before; returns both."""
         whole = {**self.rows.get(self._key(family, row), {}), **row}
         self.rows[self._key(family, row)] = whole
         if self.folder:

@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from glc_toolkit import clips, io
+from glc_toolkit.models import GLCModel, GLCVideo
+from glc_toolkit.training.recipe import Recipe, Stage
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
 
 
 def is_picture(name: PurePath) -> bool:
-    """By its name, relative to its folder or tar file."""
+    """Whether a file, named relative to its folder or tar file, is taken for a picture."""
     return name.suffix.lower() in SUFFIXES and not io.hidden(name)
 
 
@@ -45,7 +47,7 @@ def find_pictures(sources: list[str]) -> list[tuple[str, bytes | Path]]:
 
 
 def decode(name: str, picture: bytes | Path) -> Tensor:
-    """A picture as (3, H, W) uint8, what the codec would see of it. Raises :class:`io.PictureError` that names it."""
+    """A picture as (3, H, W) uint8, as the codec would see it. Raises :class:`io.PictureError` that names it."""
     try:
         with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
             return (io.to_tensor(image, max_pixels=0)[0] * 255).round().to(torch.uint8)
@@ -54,14 +56,15 @@ def decode(name: str, picture: bytes | Path) -> Tensor:
 
 
 def split(pictures: list, holdout: int) -> tuple[list, list]:
-    """Training and validation pictures: of every ``holdout`` in order of name, the last is held out; 0 holds none."""
+    """Training and validation pictures. In the order of names, the last of every ``holdout`` pictures is for
+    validation; with 0 none is."""
     if holdout == 0:
         return pictures, []
     return [p for i, p in enumerate(pictures) if i % holdout != holdout - 1], pictures[holdout - 1 :: holdout]
 
 
 def reduce(x: Tensor, size: int) -> Tensor:
-    """Pictures (B, 3, H, W) uint8 at ``size`` x ``size``."""
+    """Pictures (B, 3, H, W) uint8, resized to ``size`` x ``size``."""
     if x.is_cuda:  # which does not take uint8
         x = F.interpolate(x.float(), (size, size), mode="bilinear", antialias=True)
         return x.round().clamp(0, 255).to(torch.uint8)
@@ -69,15 +72,15 @@ def reduce(x: Tensor, size: int) -> Tensor:
 
 
 class Crops(Dataset):
-    """Random crops. Sample ``i`` depends on ``seed`` and ``i`` alone, so a run resumes anywhere and a distributed run
-    sees what a single process would.
+    """Random crops. Sample ``i`` depends on ``seed`` and ``i`` alone. A run can therefore resume anywhere, and several
+    processes see what one process would see.
 
     Args:
-        pictures: as :func:`find_pictures` gives them; decoded once and kept as uint8 on ``device``, where crops are
-            made: a GPU would wait for a processor that does it.
+        pictures: as :func:`find_pictures` gives them. They are decoded once and kept as uint8 on ``device``, which
+            makes the crops: a GPU would have to wait for a processor that made them.
         size: side of a crop.
-        scales: a crop is taken from a square ``1 / scale`` as large and reduced, scale log-uniform between these.
-        levels: number of quality levels; each sample also draws its quality, uniform in [0, levels - 1].
+        scales: lowest and highest. A crop is reduced from a square ``1 / scale`` as large; the scale is log-uniform.
+        levels: number of quality levels. The quality of a sample is uniform in [0, levels - 1].
         turns: whether crops are also turned by quarters.
     """
 
@@ -119,8 +122,8 @@ def find_clips(sources: list[str]) -> list[Path]:
 
 
 def decode_clip(path: Path, side: int, cache: Path) -> np.ndarray:
-    """All frames (T, H, W, 3) uint8 of a video, reduced to a short side of ``side``, in a file that memory is mapped
-    to: a clip is read once, and takes disk, not memory."""
+    """All frames (T, H, W, 3) uint8 of a video, reduced to a short side of ``side``. They are in a mapped file: a clip
+    is decoded once, and takes space on the disk in the place of memory."""
     with clips.opened(path) as (clip, frames), tempfile.TemporaryFile(dir=cache) as file:
         factor = min(1.0, side / min(clip.width, clip.height))
         size = (round(clip.width * factor), round(clip.height * factor))
@@ -196,3 +199,25 @@ class ClipCrops(Dataset):
             picture = F.interpolate(picture, scale_factor=1 / factor, mode="bilinear", antialias=True)
         x = F.grid_sample(picture.expand(self.frames, -1, -1, -1), grid, padding_mode="reflection", align_corners=False)
         return (x * 255).round().to(torch.uint8)
+
+
+class Material:
+    """What a recipe trains on, read once."""
+
+    def __init__(self, recipe: Recipe, folder: Path):
+        self.recipe = recipe
+        sources = recipe.data.sources
+        self.pictures, _ = split(find_pictures(sources), recipe.data.holdout) if sources else ([], [])
+        found = find_clips(recipe.data.clips) if recipe.data.clips else []
+        if unknown := set(recipe.data.holdout_clips) - {path.name for path in found}:
+            raise FileNotFoundError(f"holdout_clips names {', '.join(sorted(unknown))}, which clips has not")
+        kept = [path for path in found if path.name not in recipe.data.holdout_clips]
+        self.clips = [decode_clip(path, recipe.data.clip_side, folder) for path in kept]
+
+    def samples(self, stage: Stage, model: GLCModel, seed: int, device: torch.device) -> Dataset:
+        """Crops of pictures, or of clips for a video model."""
+        scales = self.recipe.data.scales
+        if not isinstance(model, GLCVideo):
+            return Crops(self.pictures, stage.crop, scales, model.levels, seed, device, stage.turns)
+        share = 1.0 if not self.clips else self.recipe.data.synthetic if self.pictures else 0.0
+        return ClipCrops(self.clips, self.pictures, share, stage.frames, stage.crop, scales, model.levels, seed)

@@ -1,9 +1,9 @@
-"""Crops that keep a latent of their own: it is learned as the networks are, with no encoder between it and the loss.
+"""Crops that keep a latent of their own. The loss changes such a latent directly, with no encoder between.
 
-A decoder that has only seen what an encoder makes of pictures is taught by that encoder's mistakes. From latents that
-are descended on themselves, as :mod:`glc_toolkit.refine` does for one picture, it learns what is possible. Descending
-afresh in every step (Kim et al., ICML 2018) would make a step cost that many; latents that are kept go on a step
-whenever their crop is seen.
+A decoder that learns from an encoder's latents alone learns from the encoder's mistakes. From latents that are
+optimized themselves, as :mod:`glc_toolkit.refine` optimizes that of one picture, it learns what is possible. Starting
+each of them anew in every step (Kim et al., ICML 2018) would cost many passes a step. Latents that are kept take one
+step of Adam whenever their crop is seen.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from torch.utils.data import Dataset
 
 from glc_toolkit.training.recipe import Stage
 
-FIRST = 2**40  # number of the first sample that has a latent of its own
+FIRST = 2**40  # the number of the first sample that has a latent of its own
 
 
 class OwnLatents(nn.Module):
-    """The latents of ``stage.own_latents`` crops, and the moments of an Adam for them. All pass in an order that is
-    drawn anew every time."""
+    """The latents of ``stage.own_latents`` crops, and the state of their Adam. Each is seen once in a turn; the order
+    of a turn is random."""
 
-    mean_decay, square_decay = 0.5, 0.9  # as few steps want it (`glc_toolkit.refine`): a crop is seen some 20 times
+    mean_decay, square_decay = 0.5, 0.9  # short, as in `glc_toolkit.refine`: a crop is seen some 20 times
     l: Tensor
     mean: Tensor
     square: Tensor
@@ -37,24 +37,26 @@ class OwnLatents(nn.Module):
 
     @torch.no_grad()
     def begin(self, samples: Dataset, analysis: Callable[[Tensor], Tensor]) -> None:
-        """Start from what an encoder makes of the crops."""
+        """Start from what the encoder ``analysis`` makes of the crops."""
         for row, l in enumerate(self.l):
             x, _ = samples[FIRST + row]
             l.copy_(analysis(x[None].to(l.device).float() / 255)[0])
 
     def rows(self, first: int, count: int) -> list[int]:
-        """Which latents are the ``first``-th to be seen and the ``count - 1`` after it."""
+        """The rows of the ``first``-th latent to be seen and of the ``count - 1`` after it."""
         turns = range(first // len(self.l), (first + count - 1) // len(self.l) + 1)
         order = np.concatenate([np.random.default_rng((self.seed, turn)).permutation(len(self.l)) for turn in turns])
         return order[first - turns[0] * len(self.l) :][:count].tolist()
 
-    def take(self, rows: list[int]) -> None:
-        """Make ``taken`` the latents of ``rows``, to be given a gradient."""
-        self.taken = self.l[rows].requires_grad_()
+    def take(self, rows: list[int]) -> Tensor:
+        """A copy of the latents of ``rows``, which collects a gradient."""
+        return self.l[rows].requires_grad_()
 
     @torch.no_grad()
     def step(self, rows: list[int], grad: Tensor, share: float) -> None:
-        """Descend on the latents of ``rows`` at ``share`` of the rate."""
+        """Take a step against ``grad``, of the latents of ``rows`` (from one or several processes), at ``share`` of the
+        learning rate."""
+        grad = grad.reshape(-1, *self.l.shape[1:])
         self.visits[rows] += 1
         self.mean[rows] = torch.lerp(grad, self.mean[rows], self.mean_decay)
         self.square[rows] = torch.lerp(grad.square(), self.square[rows], self.square_decay)

@@ -19,25 +19,25 @@ class Strict(BaseModel):
 
 
 class Term(Strict):
-    """One loss: its weight, its component, which is that of its name if none is said, and the component's arguments."""
+    """One loss."""
 
-    loss: str | None = None
+    loss: str | None = None  #: the component; None for the one that has the name of the loss
     weight: float = 1.0
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = {}  #: of the component
 
 
 class Data(Strict):
     sources: list[str]  #: folders and tar files, relative to the working directory
-    holdout: int = Field(40, ge=0)  #: every so many pictures one is kept for validation
-    scales: tuple[float, float] = (0.5, 1.0)
+    holdout: int = Field(40, ge=0)  #: of every so many pictures one is kept for validation; 0 keeps none
+    scales: tuple[float, float] = (0.5, 1.0)  #: lowest and highest; a crop comes from a square ``1 / scale`` as large
     clips: list[str] = []  #: folders and video files, for a video model
-    holdout_clips: list[str] = []  #: names of those kept for validation
+    holdout_clips: list[str] = []  #: names of the clips that are kept for validation
     synthetic: float = Field(0.5, ge=0, le=1)  #: share of clips made by panning and zooming over pictures
-    clip_side: int = Field(320, gt=0)  #: short side that clips are reduced to
+    clip_side: int = Field(320, gt=0)  #: short side, in pixels, that clips are reduced to
 
 
 class Optimizer(Strict):
-    """Any optimizer of timm, by its name there; ``lr`` is the stage's."""
+    """Any optimizer of timm, by its name there. The stage has its ``lr``."""
 
     name: str = "adamw"
     args: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": 0.01}
@@ -49,26 +49,26 @@ class Stage(Strict):
     name: str
     objective: Literal["vqvae", "latent", "thumbnail", "joint"]
     trains: list[str]  #: parts of the model that learn, as backbone or backbone.encoder; the others are frozen
-    steps: int | None = Field(None, gt=0)  #: a stage has these or minutes; with both it ends with what is over first
-    minutes: float | None = Field(None, gt=0)
+    steps: int | None = Field(None, gt=0)  #: length of the stage; steps or minutes have to be given
+    minutes: float | None = Field(None, gt=0)  #: likewise; a stage that has both ends with what is over first
     batch: int = Field(16, gt=0)
     crop: int = Field(128, gt=0)
-    turns: bool = False  #: crops of pictures are also turned by quarters
-    frames: int = Field(3, gt=1)  #: of a clip, the first an intra frame, for a video model
-    chunk: int | None = Field(None, gt=0)  #: P frames a step; a clip's steps follow each other; None for all in one
-    lr: float = Field(2e-4, gt=0)
+    turns: bool = False  #: also turn crops of pictures by quarters
+    frames: int = Field(3, gt=1)  #: of a clip, for a video model; the first is an intra frame
+    chunk: int | None = Field(None, gt=0)  #: P frames a step; None for all P frames of a clip in one step
+    lr: float = Field(2e-4, gt=0)  #: learning rate
     lr_scale: dict[str, float] = {}  #: multiples of ``lr`` for parts, as {backbone.generator: 0.1}
     optimizer: Optimizer = Optimizer()
-    lr_end: float = Field(0.02, ge=0, le=1)  #: what is left of ``lr`` at the end of the schedule
+    lr_end: float = Field(0.02, ge=0, le=1)  #: the share of ``lr`` at the end of the schedule
     warmup: int = Field(200, ge=0)  #: steps
-    ema: float = Field(0.999, ge=0, lt=1)
-    clip: float = 1.0
-    gan_start: int = 0
-    all_levels: bool = False  #: code each picture at every quality level, not at one drawn for it
-    checkpointing: bool = False  #: recompute activations of residual blocks in the backward pass, for less memory
-    compile: bool = False  #: the backbone's ``encoder`` and ``generator`` and the losses by torch.compile
-    own_latents: int = Field(0, ge=0)  #: crops with a latent of their own, every second of a batch; joint stages
-    own_lr: float = Field(0.05, gt=0)  #: theirs, in standard deviations of the latent
+    ema: float = Field(0.999, ge=0, lt=1)  #: decay of the averaged weights
+    clip: float = 1.0  #: the highest norm of gradients
+    gan_start: int = 0  #: the step at which an adversarial loss begins
+    all_levels: bool = False  #: code each picture at every quality level, instead of at a random quality
+    checkpointing: bool = False  #: compute activations of residual blocks again in the backward pass, for less memory
+    compile: bool = False  #: torch.compile the backbone's ``encoder`` and ``generator``, and the losses
+    own_latents: int = Field(0, ge=0)  #: number of crops with a latent of their own, half of each batch; joint stages
+    own_lr: float = Field(0.05, gt=0)  #: learning rate of these latents, in standard deviations of the latent
     least_codes: int = 3  #: fewer codes of a codebook in use over 50 steps stop the run
     losses: dict[str, Term]
 
@@ -80,7 +80,7 @@ class Stage(Strict):
 
     @property
     def most_steps(self) -> int:
-        """Steps that end the stage; of one that ends by the clock, more than there can be."""
+        """The number of steps that ends the stage; for a stage that ends by the clock, more than there can be."""
         return self.steps or ENDLESS
 
     @model_validator(mode="after")
@@ -91,15 +91,15 @@ class Stage(Strict):
 
     @property
     def chunks(self) -> int:
-        """Steps that a clip takes."""
+        """The number of steps that a clip takes."""
         return -(-(self.frames - 1) // (self.chunk or self.frames - 1))
 
 
 class Pretrained(Strict):
-    """A network of the zoo, and what its part makes of it (see ``load_pretrained`` of the part)."""
+    """A network of the zoo that a part of the model begins as."""
 
     network: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = {}  #: of the part's ``load_pretrained``
 
 
 class Recipe(Strict):
@@ -107,19 +107,19 @@ class Recipe(Strict):
 
     name: str
     model: dict[str, Any]
-    start: str | None = None  #: a zoo model to start from: of the same config, or shallower (see `grow`)
+    start: str | None = None  #: a zoo model to start from, of the same config or of another depth
     pretrained: dict[str, Pretrained] = {}  #: parts of the model that begin as networks of the zoo
-    anew: list[str] = []  #: parts of ``model``, such as ``backbone.generator``, that are not taken from there
+    anew: list[str] = []  #: parts of ``model``, such as ``backbone.generator``, that are not taken from ``start``
     image: str | None = None  #: the zoo model that codes the intra frames of a video model
     data: Data
     stages: list[Stage]
     seed: int = 0
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
-    rate: float | None = None  #: bpp that ``quality=None`` means: bits over pixels of all held-out pictures together
+    rate: float | None = None  #: bpp that ``quality=None`` means: bits over pixels, of all held-out pictures together
     card: str = ""  #: what the model card says besides the numbers
 
     def identity(self, stages: int) -> str:
-        """A hash of what a run depends on up to the end of its first ``stages`` stages, but for their length."""
+        """A hash of all that a run depends on up to the end of its first ``stages`` stages, except their length."""
         begun = self.model_copy(update={"stages": self.stages[:stages]})
         kept = begun.model_dump(exclude={"card": True, "rate": True, "stages": {"__all__": {"steps", "minutes"}}})
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
@@ -142,8 +142,10 @@ class Recipe(Strict):
 
     @classmethod
     def read(cls, path: str | Path, changes: Iterable[str] = ()) -> "Recipe":
-        """The recipe in a file, with ``changes`` such as ``stages.0.lr=1e-4``. Raises ``ValueError`` for one that names
-        no place in it."""
+        """The recipe in a file, with ``changes`` such as ``stages.0.lr=1e-4``.
+
+        Raises ``ValueError`` for a change that names no place in the recipe.
+        """
         said = yaml.safe_load(Path(path).read_text())
         for change in changes:
             place, equals, value = change.partition("=")

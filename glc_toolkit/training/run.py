@@ -23,7 +23,7 @@ from glc_toolkit.training.recipe import Recipe
 from glc_toolkit.training.state import STATE
 
 LARGEST = 768  # longer sides of validation pictures are cut to this
-FRAMES = 48  # of validation clips
+FRAMES = 48  # of a validation clip that are measured
 
 
 def run(
@@ -34,11 +34,16 @@ def run(
     changes: Iterable[str] = (),
     device: str = "auto",
 ) -> str:
-    """Train by a recipe and export; returns a line that says what came of it.
+    """Train by a recipe and export the model; returns a line that says what came of it.
 
-    ``smoke`` takes two small steps of each stage, adversary included, always anew; its state is no run's to go on from.
-    ``minutes`` is a budget that the stages share, ``changes`` are as in :meth:`Recipe.read` and ``device`` as in
-    :func:`glc_toolkit.training.loop.train`. Of several processes the first exports, the others return at once.
+    Args:
+        smoke: take two small steps of each stage, adversary included. This always begins anew, and keeps its state
+            apart from that of the run.
+        minutes: a budget that the stages share.
+        changes: as in :meth:`Recipe.read`.
+        device: as in :func:`glc_toolkit.training.loop.train`.
+
+    Of several processes the first one exports, and the others return an empty line.
     """
     recipe = Recipe.read(recipe_file, changes)
     if minutes is not None:
@@ -61,7 +66,7 @@ def run(
 
 
 def planned(recipe_file: Path, minutes: float | None = None, changes: Iterable[str] = ()) -> Iterator[str]:
-    """What ``glc train --dry-run`` says: a heading, and a line as soon as a stage was tried."""
+    """What ``glc train --dry-run`` says: a heading, then a line for each stage as soon as it was tried."""
     recipe = Recipe.read(recipe_file, changes)
     if minutes is not None:
         recipe = recipe.within(minutes)
@@ -98,8 +103,8 @@ def export(model: GLCModel, recipe: Recipe, folder: Path) -> Path:
 
 
 def held_out(model: GLCModel, recipe: Recipe) -> tuple[list[list[Tensor]], str]:
-    """What a model is measured on, each sample a list of frames (3, H, W) uint8, of which a picture has one; and what
-    to call it."""
+    """The samples that a model is measured on, and their name. A sample is a list of frames (3, H, W) uint8; a picture
+    is one frame."""
     data = recipe.data
     if isinstance(model, GLCVideo) and data.clips:
         found = find_clips(data.clips)
@@ -135,9 +140,11 @@ def bpp(data: bytes, sample: list[Tensor]) -> float:
 
 
 def quality_for(model: GLCModel, samples: list[list[Tensor]], target: float) -> float:
-    """The quality (to a sixteenth of a level) whose files for ``samples``, bits over pixels of all of them together,
-    are nearest to ``target`` bpp. (In a mean of their bpp the headers of small pictures would count as much as the
-    content of large ones.)"""
+    """The quality, to a sixteenth of a level, whose files for ``samples`` are nearest to ``target`` bpp.
+
+    The rate is the bits over the pixels of all samples together. In a mean of their rates the headers of small pictures
+    would count as much as the content of large ones.
+    """
     rates: dict[int, float] = {}
     pixels = sum(frame[0].numel() for sample in samples for frame in sample)
 
@@ -162,7 +169,7 @@ def quality_for(model: GLCModel, samples: list[list[Tensor]], target: float) -> 
 
 
 def validate(model: GLCModel, samples: list[list[Tensor]], quality: float | None) -> dict[str, float]:
-    """Mean bpp of real files, and metrics over pictures, or every eighth frame."""
+    """Means of the bpp of real files, and of metrics over pictures or every eighth frame."""
     distances = {name: build("metric", {"name": name}) for name in METRICS}
     rows = []
     for sample in samples:

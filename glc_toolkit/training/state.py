@@ -13,7 +13,8 @@ STATE = "state.safetensors"  # its name in the folder of a run
 
 
 def save_state(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer], facts: dict):
-    """Write modules, optimizers and ``facts`` (JSON). (Random numbers follow from the number of a step.)
+    """Write modules, optimizers and ``facts``, which go into JSON. Random numbers need no state: those of a step follow
+    from its number.
 
     Raises ``ValueError`` for an optimizer that remembers anything but tensors and numbers.
     """
@@ -29,7 +30,7 @@ def save_state(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, 
                     "a run with it could not go on after a stop: take another optimizer"
                 )
             tensors |= {f"{name}/{i}/{key}": torch.as_tensor(value) for key, value in state.items()}
-        for i, group in enumerate(known["param_groups"]):  # some count their steps there
+        for i, group in enumerate(known["param_groups"]):  # some optimizers count their steps there
             numbers[f"{name}/{i}"] = {key: value for key, value in group.items() if type(value) in (int, float)}
             counts = {key: value for key, value in group.items() if isinstance(value, Tensor)}
             tensors |= {f"groups/{name}/{i}/{key}": value for key, value in counts.items()}

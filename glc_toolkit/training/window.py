@@ -1,14 +1,15 @@
-"""What a run says of its last steps: means of its losses, images a second, and how many codes are in use.
+"""Numbers of the last steps of a run: means of the losses, images a second, and how many codes are in use.
 
-Numbers stay on their device until they are asked for: a GPU that has to be waited for in every step idles.
+Numbers stay on their device until they are asked for: a GPU idles if every step waits for it.
 """
 
 import time
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-CODEBOOKS = {"codes": "backbone", "indices": "hyper module"}  # what holds each, by its key in the outputs
+CODEBOOKS = {"codes": "backbone", "indices": "hyper module"}  # the part that holds a codebook, by its key in outputs
 
 
 class Window:
@@ -24,15 +25,15 @@ class Window:
         self.counts: dict[str, int] = {}
         self.codes: dict[str, list[Tensor]] = {}
 
-    def add(self, terms: dict[str, Tensor], out: dict) -> None:
-        """The losses of a step, and the outputs they were computed from."""
+    def add(self, terms: dict[str, Tensor], out: Mapping[str, object]) -> None:
+        """Take the losses of a step, and the outputs that they were computed from."""
         self.steps += 1
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + term.detach().float()
             self.counts[name] = self.counts.get(name, 0) + 1
         for name in CODEBOOKS:
-            if out.get(name) is not None:
-                self.codes.setdefault(name, []).append(out[name].flatten())
+            if isinstance(codes := out.get(name), Tensor):
+                self.codes.setdefault(name, []).append(codes.flatten())
 
     def used(self) -> dict[str, int]:
         """How many codes of each codebook were used."""
@@ -45,7 +46,7 @@ class Window:
         return {**means, **used, "images/s": self.steps * batch / (time.monotonic() - self.began)}
 
     def collapsed(self, least: int) -> str | None:
-        """The first codebook of which fewer than ``least`` codes were used, in words."""
+        """What to say of the first codebook that has fewer than ``least`` codes in use; None where all have more."""
         for name, count in self.used().items():
             if count < least:
                 return f"the codebook of the {CODEBOOKS[name]} has collapsed: {count} of its codes in use"

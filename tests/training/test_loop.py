@@ -21,8 +21,12 @@ from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.training import new
+from glc_toolkit.training.adversary import adversarial_loss
+from glc_toolkit.training.batches import share_of
 from glc_toolkit.training.dry_run import dry_run
-from glc_toolkit.training.loop import StageModule, TrainingError, adversary, groups, share_of, still, train
+from glc_toolkit.training.log import TrainingError
+from glc_toolkit.training.loop import train
+from glc_toolkit.training.module import StageModule, evaluate_frozen, groups
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.run import compress, planned, quality_for, run
 from glc_toolkit.training.state import STATE, load_facts
@@ -94,7 +98,7 @@ def test_what_a_stage_does_not_train_works_as_in_use(recipe):
     """A codebook that follows what it sees would go on moving."""
     stage = Stage(**{**recipe["stages"][2], "trains": ["backbone.generator", "transform"]})
     model = models.build(recipe["model"]).train()
-    still(model, stage)
+    evaluate_frozen(model, stage)
     assert model.training and model.backbone.training and model.transform.training
     assert not any(part.training for part in (model.hyper, model.hyper.quantizer, model.context, model.entropy_model))
 
@@ -266,12 +270,12 @@ def test_an_adversary_in_bf16(recipe, tmp_path):
     seen = []
 
     class Watched(StageModule):
-        def forward(self, x, quality, first, step):
+        def forward(self, x, quality, *rest):
             seen.append(x)
-            return super().forward(x, quality, first, step)
+            return super().forward(x, quality, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("glc_toolkit.training.loop.StageModule", Watched)
+        patch.setattr("glc_toolkit.training.learner.StageModule", Watched)
         train(Recipe.model_validate(recipe), tmp_path / "out")
     grey = 255 * seen[0]
     assert (grey - grey.round()).abs().max() < 1e-3  # pictures are not rounded
@@ -303,12 +307,12 @@ def test_each_picture_at_all_levels(recipe, tmp_path):
     seen = []
 
     class Watched(StageModule):
-        def forward(self, x, quality, first, step):
+        def forward(self, x, quality, *rest):
             seen.append((x, quality))
-            return super().forward(x, quality, first, step)
+            return super().forward(x, quality, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("glc_toolkit.training.loop.StageModule", Watched)
+        patch.setattr("glc_toolkit.training.learner.StageModule", Watched)
         train(Recipe.model_validate(recipe), tmp_path / "out")
     x, quality = seen[0]
     assert quality.tolist() == [0, 1, 2, 0, 1, 2]
@@ -321,15 +325,15 @@ def test_every_second_crop_of_a_batch_has_a_latent_of_its_own(recipe, tmp_path):
     seen = []
 
     class Watched(StageModule):
-        def forward(self, x, quality, first, step):
-            out = super().forward(x, quality, first, step)
+        def forward(self, x, quality, *rest):
+            out = super().forward(x, quality, *rest)
             with torch.no_grad():
                 l = self.model.backbone.analysis(x)
             seen.append((x, quality, out[0]["l"].detach(), l))
             return out
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("glc_toolkit.training.loop.StageModule", Watched)
+        patch.setattr("glc_toolkit.training.learner.StageModule", Watched)
         train(Recipe.model_validate(recipe), tmp_path / "out")
     for x, _, l, encoded in seen:
         torch.testing.assert_close(l[0], encoded[0])
@@ -354,14 +358,14 @@ def test_stages_that_cannot_have_latents_of_their_own(recipe):
 
 def test_a_stage_has_one_loss_with_a_discriminator(recipe):
     stage = Recipe.model_validate(recipe).stages[0]
-    assert adversary(stage) == "gan"
+    assert adversarial_loss(stage) == "gan"
     registry.register(types.SimpleNamespace(glc_losses=hookimpl(lambda: {"rival": PatchGAN})), "rivals")
     try:
         stage.losses["rival"] = stage.losses["gan"]
         with pytest.raises(ValueError, match="stage 'I': gan and rival each have a discriminator"):
-            adversary(stage)
+            adversarial_loss(stage)
         del stage.losses["gan"]
-        assert adversary(stage) == "rival"
+        assert adversarial_loss(stage) == "rival"
         assert set(StageModule(GLCImage(tiny.MODEL), stage).losses) == {"l1", "lpips", "codebook"}
     finally:
         registry.unregister("rivals")

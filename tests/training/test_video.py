@@ -9,8 +9,11 @@ from glc_toolkit import clips, zoo
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models import GLCVideo
 from glc_toolkit.training import loop
+from glc_toolkit.training.batches import steps_of
 from glc_toolkit.training.data import ClipCrops, decode_clip, find_clips
+from glc_toolkit.training.initial import untrained
 from glc_toolkit.training.loop import train
+from glc_toolkit.training.module import StageModule
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.run import run
 from tests.test_clips import frames
@@ -95,15 +98,15 @@ def test_a_clip_is_learned_chunk_after_chunk(recipe):
     def latents(**changes) -> list[torch.Tensor]:
         """What the steps of one clip decode, frame by frame."""
         stage = Stage.model_validate({**recipe["stages"][0], "frames": 6, **changes})
-        module = loop.StageModule(model, stage).eval()
-        steps = list(loop.steps_of([(x, quality)], stage))
+        module = StageModule(model, stage).eval()
+        steps = list(steps_of([(x, quality)], stage))
         assert len(steps) == stage.chunks
         outs = [module(*part, step)[0] for step, part in enumerate(steps)]
-        assert all(out["l_hat"].requires_grad for out in outs) and not module.reference.l_hat.requires_grad
-        assert module.reference.age == 5
+        assert all(out["l_hat"].requires_grad for out in outs) and not module.objective.reference.l_hat.requires_grad
+        assert module.objective.reference.age == 5
         return [l_hat for out in outs for l_hat in out["l_hat"].split(2)]
 
-    model = loop.untrained(Recipe.model_validate(recipe))
+    model = untrained(Recipe.model_validate(recipe))
     x, quality = torch.rand(2, 6, 3, 64, 64), torch.zeros(2)
     whole, chunked = latents(), latents(chunk=2)
     assert len(whole) == len(chunked) == 5
@@ -113,7 +116,7 @@ def test_a_clip_is_learned_chunk_after_chunk(recipe):
 
 def test_the_frames_of_a_chunk_take_turns_in_pixels(recipe):
     stage = Stage.model_validate({**recipe["stages"][1], "frames": 5, "chunk": 4})
-    module = loop.StageModule(loop.untrained(Recipe.model_validate(recipe)), stage)
+    module = StageModule(untrained(Recipe.model_validate(recipe)), stage)
     x, quality = torch.rand(2, 5, 3, 64, 64), torch.zeros(2)
 
     def order(first: int, steps: int) -> list[list[int]]:

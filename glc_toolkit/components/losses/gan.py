@@ -93,7 +93,7 @@ class ProjectedGAN(Adversary):
         side: of the random window of each that is judged, in pixels; ``None`` is all of it.
     """
 
-    widths = DISTS.widths[1:5]
+    widths = DISTS.widths[1:5]  # of four stages; the fifth sees too much at once
     sizes: Tensor  #: of features, by stage; taken from the first pictures
 
     def __init__(self, width: int = 64, limit: float = 10.0, fraction: float = 1.0, side: int | None = None):
@@ -101,7 +101,6 @@ class ProjectedGAN(Adversary):
         check_fraction(fraction)
         self.fraction, self.side = fraction, side
         self.vgg = DISTS()
-        self.vgg.features.plan = self.vgg.features.plan[:-4]  # the fifth stage sees too much at once
         self.heads = nn.ModuleList(head(inputs, width, 2 if i < 2 else 1) for i, inputs in enumerate(self.widths))
         self.register_buffer("sizes", torch.zeros(len(self.widths)))
 
@@ -109,7 +108,7 @@ class ProjectedGAN(Adversary):
         return part(out, self.fraction, self.side)
 
     def judge(self, x: Tensor) -> list[Tensor]:
-        features = self.vgg.stages(x)[1:]
+        features = self.vgg.stages(x, len(self.widths))[1:]
         if not self.sizes.any():
             self.sizes.copy_(torch.stack([f.detach().square().mean().sqrt() for f in features]).clamp(min=1e-6))
         judged = zip(self.heads, features, self.sizes, strict=True)

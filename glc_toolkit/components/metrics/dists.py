@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from glc_toolkit.components.metrics.lpips import Features
+from glc_toolkit.components.metrics.lpips import VGG_PIXELS, Features
 from glc_toolkit.paths import shipped_zoo
 
 
@@ -28,6 +28,7 @@ class DISTS(nn.Module):
     """Deep image structure and texture similarity; 0 for equal images. Differentiable; the network is frozen."""
 
     higher_is_better = False
+    most_pixels = VGG_PIXELS
     widths = (3, 64, 128, 256, 512, 512)
     alpha: Tensor
     beta: Tensor
@@ -45,8 +46,9 @@ class DISTS(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1))
         self.requires_grad_(False).eval()
 
-    def stages(self, x: Tensor) -> list[Tensor]:
-        return [x.float(), *(f.float() for f in self.features((x - self.mean) / self.std))]
+    def stages(self, x: Tensor, count: int = 5) -> list[Tensor]:
+        """``x`` (B, 3, H, W) in [0, 1] and the features of the first ``count`` stages of VGG16."""
+        return [x.float(), *(f.float() for f in self.features((x - self.mean) / self.std, count))]
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         similarity = x_hat.new_zeros(len(x_hat), dtype=torch.float32)

@@ -26,6 +26,7 @@ class Grid(nn.Module):
     def __init__(self, period: int = 16):
         super().__init__()
         self.period = period
+        self.shortest_side = period + 1
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         return (self.profile(x_hat.float()) - self.profile(x.float())).square().mean((1, 2, 3))

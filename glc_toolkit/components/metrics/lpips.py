@@ -1,5 +1,6 @@
 """LPIPS v0.1 (Zhang et al., CVPR 2018) on AlexNet or VGG16, with the weights of the shipped zoo."""
 
+import math
 from typing import cast
 
 import torch
@@ -21,6 +22,8 @@ ALEX = (
 )
 VGG_WIDTHS = (64, 64, None, 128, 128, None, 256, 256, 256, None, 512, 512, 512, None, 512, 512, 512)
 TAPS = {"alex": (0, 1, 2, 3, 4), "vgg": (1, 3, 6, 9, 12)}
+SHORTEST = {"alex": 31, "vgg": 16}  # side; of less, the poolings leave nothing
+VGG_PIXELS = 2**22  # VGG16 takes 1.5 kB for each
 
 
 class Features(nn.Module):
@@ -49,9 +52,11 @@ class Features(nn.Module):
     def downsample(self, h: Tensor) -> Tensor:
         return F.max_pool2d(h, self.pool, stride=2)
 
-    def forward(self, h: Tensor) -> list[Tensor]:
+    def forward(self, h: Tensor, stages: int = 5) -> list[Tensor]:
         taps, i = [], 0
         for layer in self.plan:
+            if len(taps) == stages:
+                break
             if layer is None:
                 h = self.downsample(h)
                 continue
@@ -72,6 +77,8 @@ class LPIPS(nn.Module):
     def __init__(self, net: str = "alex"):
         super().__init__()
         weights = load_file(shipped_zoo() / f"lpips-{net}" / "model.safetensors")
+        self.shortest_side = SHORTEST[net]
+        self.most_pixels = VGG_PIXELS if net == "vgg" else math.inf
         self.features = Features(net, weights)
         self.heads = nn.ParameterList(weights[f"lin{i}"].float() for i in range(5))
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).reshape(1, 3, 1, 1))

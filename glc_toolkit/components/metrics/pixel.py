@@ -21,10 +21,11 @@ class MSSSIM(nn.Module):
     """
 
     higher_is_better = True
+    shortest_side = 161
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         from pytorch_msssim import ms_ssim
 
-        if min(x.shape[-2:]) <= 160:
+        if min(x.shape[-2:]) < self.shortest_side:
             return x.new_full((len(x),), float("nan"))
         return ms_ssim(x_hat, x, data_range=1.0, size_average=False)

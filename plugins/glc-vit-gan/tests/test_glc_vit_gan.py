@@ -28,8 +28,6 @@ def test_a_recipe_trains_with_it(tmp_path):
 
 
 def test_in_a_run_the_heads_learn_and_the_vit_does_not(tmp_path, monkeypatch):
-    from glc_toolkit.training import loop
-
     built, build = [], registry.build
 
     def keep(kind, config, **defaults):
@@ -38,7 +36,7 @@ def test_in_a_run_the_heads_learn_and_the_vit_does_not(tmp_path, monkeypatch):
             built.append((part, {k: v.clone() for k, v in part.state_dict().items()}))
         return part
 
-    monkeypatch.setattr(loop.registry, "build", keep)
+    monkeypatch.setattr(registry, "build", keep)
     smoke.train(tmp_path, losses={"dists_vit_gan": {"args": ARGS}})
     assert len(built) == 2  # one for each stage
     for part, before in built:

@@ -1,0 +1,206 @@
+"""What a stage computes from a batch: all that its losses look at.
+
+VQVAE      stage I    x -> l -> codes -> x_hat          trains the backbone
+Latent     stage II   l -> y -> y_hat -> l_hat          trains the codec in the latent, with the backbone frozen
+Thumbnail  stage II   x -> ... -> l_hat -> t_hat        trains the thumbnail too, for a backbone that draws one
+Joint      stage III  x -> ... -> x_hat                 trains everything from pixels
+Clip       stages II and III of a video model
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypedDict, cast
+
+import torch
+from torch import Tensor, nn
+
+from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
+from glc_toolkit.models.video import Reference
+from glc_toolkit.training.recipe import Stage
+
+REMEDY = {  # what helps against a loss or a latent that runs away, by objective
+    "vqvae": "lower its lr, or the weight of the loss that grew",
+    "latent": "lower its lr, or give latent_mse more weight",
+    "thumbnail": "lower its lr, or give latent_mse and thumbnail_mse more weight",
+    "joint": "let a stage of objective latent come before, in which a transform learns to repeat the latent (the "
+    "products of one that has not run away), take the transform plain, or lower its lr",
+}
+
+
+class Batch(NamedTuple):
+    """What a step learns from."""
+
+    x: Tensor  #: pictures (B, 3, H, W), or clips (B, T, 3, H, W), in [0, 1]
+    quality: Tensor  #: (B,) floats in [0, levels - 1]
+    first: int = 0  #: the number that the first frame of ``x`` has in its clip
+    step: int = 0  #: the number of the step in its stage
+    own: Tensor | None = None  #: (B / 2, C, h, w), latents of every second picture, in the place of the encoder's
+
+
+class Latents(TypedDict):
+    """What every objective gives. B is the number of pictures; of a video it is the number of P frames in the step."""
+
+    x: Tensor  #: (B, 3, H, W) in [0, 1]; of a video one frame of each clip
+    l: Tensor  #: (B, C, h, w), what the encoder makes of pictures or P frames
+    l_hat: Tensor  #: like ``l``, what the decoder draws from
+
+
+class Outputs(Latents, total=False):
+    """What losses look at; each key says which objectives give it."""
+
+    x_hat: Tensor  #: like ``x``, not clamped; not in Latent and Thumbnail, nor of a video whose stage is latent
+    y_hat: Tensor  #: (B, channels, h, w); not in VQVAE and Clip
+    likelihoods: dict[str, Tensor]  #: of each symbol of "y" and "z", in (0, 1]; not in VQVAE
+    quality: Tensor  #: (B,) floats in [0, levels - 1]; not in VQVAE
+    codes: Tensor  #: (B, G, h, w) int64, the backbone's codes of ``l``; in VQVAE, Latent, or beside code_prediction
+    indices: Tensor | None  #: (B, G, h', w') int64, the hyper module's codes, if it has any; not in VQVAE
+    codebook_loss: Tensor  #: scalar, what the backbone's quantizer asks for; in VQVAE
+    hyper_loss: Tensor  #: scalar, what the hyper module's quantizer asks for; not in VQVAE
+    t: Tensor  #: (B, 3, H / 4, W / 4) in [0, 1], the thumbnail of ``x``; in Thumbnail, or beside thumbnail_mse
+    t_hat: Tensor  #: like ``t``, drawn from ``l_hat``
+
+
+Objective = Callable[[Batch], Outputs]
+
+
+def objective_of(model: GLCModel, stage: Stage) -> Objective:
+    """The objective of a stage, for pictures or for clips."""
+    codes = "code_prediction" in stage.losses
+    if isinstance(model, GLCVideo):
+        return Clip(model, pixels=stage.objective == "joint", codes=codes)
+    assert isinstance(model, GLCImage)
+    if stage.objective == "joint":
+        return Joint(model, thumbnails="thumbnail_mse" in stage.losses, codes=codes)
+    return {"vqvae": VQVAE, "latent": Latent, "thumbnail": Thumbnail}[stage.objective](model)
+
+
+class VQVAE:
+    """The autoencoder alone."""
+
+    def __init__(self, model: GLCImage):
+        self.backbone = model.backbone
+
+    def __call__(self, batch: Batch) -> Outputs:
+        l = self.backbone.analysis(batch.x)
+        l_hat, codes, loss = self.backbone.quantize(l)
+        x_hat = self.backbone.synthesis(l_hat)
+        return {"x": batch.x, "l": l, "l_hat": l_hat, "codes": codes, "codebook_loss": loss, "x_hat": x_hat}
+
+
+class Latent:
+    """The codec in the latent: nothing is drawn, and nothing of the backbone learns."""
+
+    def __init__(self, model: GLCImage):
+        self.model = model
+
+    def __call__(self, batch: Batch) -> Outputs:
+        backbone = self.model.backbone
+        with frozen(backbone):
+            l = backbone.analysis(batch.x)
+            codes = backbone.quantize(l).indices
+        return cast(Outputs, {"x": batch.x, **self.model.code_latent(l, batch.quality), "codes": codes})
+
+
+class Thumbnail:
+    """The codec and the thumbnail that is drawn from its latent, without the generator."""
+
+    def __init__(self, model: GLCImage):
+        self.model = model
+
+    def __call__(self, batch: Batch) -> Outputs:
+        out = self.model.code_latent(self.model.backbone.analysis(batch.x), batch.quality)
+        return cast(Outputs, {"x": batch.x, **out, **thumbnails(self.model, batch.x, out["l_hat"])})
+
+
+class Joint:
+    """Everything, from pixels.
+
+    Args:
+        thumbnails: also draw the thumbnail of each picture.
+        codes: also name the backbone's codes, for a loss that predicts them.
+    """
+
+    def __init__(self, model: GLCImage, thumbnails: bool, codes: bool):
+        self.model = model
+        self.thumbnails, self.codes = thumbnails, codes
+
+    def __call__(self, batch: Batch) -> Outputs:
+        backbone = self.model.backbone
+        if batch.own is None:
+            out = self.model(batch.x, batch.quality)
+        else:
+            encoded = backbone.analysis(batch.x[::2]).float()
+            l = torch.stack([encoded, batch.own], 1).flatten(0, 1)
+            out = self.model.code_latent(l, batch.quality)
+            out["x_hat"] = backbone.synthesis(out["l_hat"])
+        if self.thumbnails:
+            out |= thumbnails(self.model, batch.x, out["l_hat"])
+        if self.codes:
+            with frozen(backbone):
+                out["codes"] = backbone.quantize(out["l"]).indices
+        return cast(Outputs, {"x": batch.x, **out})
+
+
+class Clip:
+    """P frames in a row. The first frame of a clip is an intra frame of the image model, which does not learn.
+
+    Errors of a frame are felt in those after it. Gradients explode through many frames, so that a clip may take several
+    steps, each with a chunk of its frames. ``reference`` is what the last frame of a step leaves for the next step.
+
+    Args:
+        pixels: also draw one frame of each clip, the intra frame included.
+        codes: also name the backbone's codes, for a loss that predicts them.
+    """
+
+    reference: Reference
+
+    def __init__(self, model: GLCVideo, pixels: bool, codes: bool):
+        self.model = model
+        self.pixels, self.codes = pixels, codes
+
+    def __call__(self, batch: Batch) -> Outputs:
+        model, frames, quality = self.model, batch.x.unbind(1), batch.quality
+        with torch.no_grad():
+            if batch.first == 0:
+                intra = model.image.code_latent(model.image.analysis(frames[0]), model.image_quality(quality))
+                self.reference = Reference(intra["l_hat"], 0)
+            latents = [model.analysis(frame) for frame in frames[1:]]
+        outs = model.code_inters(latents, self.reference, quality)
+        indices = [out["indices"] for out in outs if out["indices"] is not None]
+        l_hats = [self.reference.l_hat] * (batch.first == 0) + [out["l_hat"] for out in outs]
+        self.reference = Reference(outs[-1]["l_hat"].detach(), self.reference.age + len(outs))
+
+        # pixels cost most: those of one frame of each clip, all frames taking turns
+        drawn = [((batch.step + i) % len(l_hats), i) for i in range(len(batch.x))]
+        seen: Outputs = {
+            "x": torch.stack([frames[k - len(l_hats)][i] for k, i in drawn]),
+            "l": torch.cat([out["l"] for out in outs]),
+            "l_hat": torch.cat([out["l_hat"] for out in outs]),
+            "likelihoods": {key: torch.cat([out["likelihoods"][key] for out in outs]) for key in ("y", "z")},
+            "quality": quality.repeat(len(outs)),
+            "indices": torch.cat(indices) if indices else None,
+            "hyper_loss": cast(Tensor, sum(out["hyper_loss"] for out in outs)) / len(outs),
+        }
+        if self.pixels:
+            seen["x_hat"] = model.backbone.synthesis(torch.stack([l_hats[k][i] for k, i in drawn]))
+        if self.codes:
+            with torch.no_grad():
+                seen["codes"] = model.backbone.quantize(seen["l"]).indices
+        return seen
+
+
+def thumbnails(model: GLCImage, x: Tensor, l_hat: Tensor) -> dict[str, Tensor]:
+    """The thumbnail of ``x``, and the one that ``l_hat`` draws."""
+    return {"t": model.backbone.thumbnail(x), "t_hat": model.backbone.draw(l_hat)}
+
+
+@contextmanager
+def frozen(part: nn.Module) -> Iterator[None]:
+    """``part`` works as it will in use, and has no gradients: otherwise a codebook would learn while it names codes."""
+    training = part.training
+    part.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        part.train(training)
