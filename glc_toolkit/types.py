@@ -48,6 +48,10 @@ class Component:
     example_args: Mapping[str, object] = {}
     """Arguments for the checks, of a component that is large or has arguments without a default."""
 
+    tile_overlap: int = 32
+    """Latents that two tiles share where a picture is too large for a backbone. A quarter of them, next to each edge,
+    is not used."""
+
     @property
     def exact(self) -> Sequence[nn.Module]:
         """The modules that decoding runs, each with a fixed-point form (:mod:`glc_toolkit.components.fixed_point`).
@@ -56,7 +60,7 @@ class Component:
         return ()
 
 
-Trait = Literal["conditional", "encoder_only", "pixels_only", "example_args", "exact"]
+Trait = Literal["conditional", "encoder_only", "pixels_only", "example_args", "tile_overlap", "exact"]
 
 
 def trait(component: object, name: Trait) -> Any:
@@ -69,8 +73,8 @@ def trait(component: object, name: Trait) -> Any:
 
 
 class Block(nn.Module):
-    """A unit of a network that training may compute twice: with ``checkpointing`` it keeps the input alone until the
-    gradient comes back. A plugin's blocks inherit this class."""
+    """A unit of a network that training may compute twice: with ``checkpointing`` it keeps its input alone until the
+    gradient comes back. Blocks of a plugin inherit this class."""
 
 
 class Quantized(NamedTuple):
@@ -148,7 +152,7 @@ class Hyper(Protocol):
     """Side information, and what the decoder learns from it. Also a ``compressai.latent_codecs.LatentCodec``.
 
     One with ``conditional = True`` takes the temporal context: ``hyper(y, context, fresh)``, ``encode(encoder, y,
-    context, fresh)`` and ``decode(decoder, context, fresh)``, in which ``fresh`` is True for a frame that starts afresh.
+    context, fresh)`` and ``decode(decoder, context, fresh)``; ``fresh`` is True for a frame that starts afresh.
     """
 
     downsampling: int  #: of z against y
@@ -175,8 +179,9 @@ class Hyper(Protocol):
 
 @runtime_checkable
 class EntropyCoder(Protocol):
-    """Every entropy model: writes and reads symbols by its coding tables. Also a
-    ``compressai.entropy_models.EntropyModel``; :class:`glc_toolkit.components.entropy.tables.TableCoding` has it all."""
+    """Every entropy model: writes and reads symbols by its coding tables. It also is a
+    ``compressai.entropy_models.EntropyModel``; ``TableCoding`` of :mod:`glc_toolkit.components.entropy.tables` has all
+    of this."""
 
     def put(self, encoder: "SymbolEncoder", symbols: Tensor, rows: Tensor) -> None:
         """Write integer ``symbols`` (n,), each by the table of its row (n,)."""
@@ -310,21 +315,6 @@ class Compiled(Protocol):
         ...
 
 
-class Tile(NamedTuple):
-    """How a picture that is too large for a backbone is cut, in latents."""
-
-    side: int = 128  #: of a tile; a picture of no more latents than its square is not cut
-    overlap: int = 32  #: latents that two tiles share
-    unused: int = 8  #: of these, what lies next to an edge and is not used
-
-
-@runtime_checkable
-class Tiled(Protocol):
-    """A backbone that says how it is cut into tiles. Without it, :class:`Tile`'s defaults hold."""
-
-    tile: Tile
-
-
 @runtime_checkable
 class Thumbnails(Protocol):
     """A backbone whose latent draws a thumbnail: what the training objective ``thumbnail`` needs."""
@@ -352,7 +342,7 @@ class Exportable(Protocol):
 
 
 OPTIONS = {  # by kind of component, and by the part of the toolkit that makes use of it
-    "backbone": {"compile": Compiled, "tiles": Tiled, "thumbnail": Thumbnails},
+    "backbone": {"compile": Compiled, "thumbnail": Thumbnails},
     "hyper": {"onnx": Exportable},
     "loss": {"discriminator": Adversary, "balance": Balanced},
 }

@@ -41,7 +41,7 @@ def fixed(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def to_fixed_point(network: nn.Module) -> None:
-    """Take ``network`` to float64 and make what its exact layers multiply by.
+    """Take ``network`` to float64 and make what its exact layers multiply by. No weight changes its value.
 
     Raises ValueError if there is a layer whose sums are not exact, or if weights allow sums beyond the range.
     """
@@ -58,9 +58,6 @@ def to_fixed_point(network: nn.Module) -> None:
         if isinstance(module, FixedConv):
             module.prepare(name)
             module.exact = True
-        else:
-            for weight in weights:
-                weight.copy_(torch.round(weight * STEPS) / STEPS)
 
 
 def to_floating_point(network: nn.Module) -> None:
@@ -101,6 +98,8 @@ class FixedConv(nn.Conv2d):
     high: Tensor  #: high digits of the weights, (kernel area * outputs, inputs) int8
     crossed: Tensor  #: low digits and high ones beside each other, for what is multiplied by high and low ones
     unit: Tensor  #: what one of a sum of products stands for, but for the power of two of the inputs
+    taps: Tensor  #: weights of a depth-wise one on the grid, (kernel area, channels, 1, 1) float64
+    offset: Tensor  #: its bias on the grid, (channels, 1, 1) float64
 
     def __init__(self, *args, output: torch.dtype = torch.float64, **kwargs):
         super().__init__(*args, **kwargs)
@@ -117,20 +116,21 @@ class FixedConv(nn.Conv2d):
             raise ValueError(f"a convolution in an entropy decoder is depth-wise or has one group, not {self}")
         self.output = output
         self.exact = False
-        for name in ("high", "crossed", "unit"):
+        for name in ("high", "crossed", "unit", "taps", "offset"):
             self.register_buffer(name, None, persistent=False)
 
     def prepare(self, name: str) -> None:
         """What :meth:`forward` multiplies by. Raises ValueError if a sum could leave the exact range."""
         if self.groups > 1:
-            for parameter in (self.weight, self.bias):
-                parameter.copy_(torch.round(parameter * STEPS) / STEPS)
-            largest = (LARGEST * self.weight.abs().sum((1, 2, 3)) + self.bias.abs()).max()
+            weight, bias = (torch.round(parameter * STEPS) / STEPS for parameter in (self.weight, self.bias))
+            largest = (LARGEST * weight.abs().sum((1, 2, 3)) + bias.abs()).max()
             if not largest < LARGEST_SUM:
                 raise ValueError(
                     f"{name}: its weights allow sums of {largest:.3g}, "
                     f"of which only those below {LARGEST_SUM:.3g} are exact"
                 )
+            self.taps = weight.permute(2, 3, 0, 1).reshape(-1, self.out_channels, 1, 1)
+            self.offset = bias[:, None, None]
             return
         if not self.weight.abs().max() <= LARGEST:
             raise ValueError(f"{name}: its weights reach {self.weight.abs().max():.3g}, and {LARGEST:g} are exact")
@@ -157,9 +157,8 @@ class FixedConv(nn.Conv2d):
         height, width = x.shape[-2:]
         shifted = F.pad(x, (side // 2,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, side, side, H, W)
         parts = [part for row in shifted.unbind(2) for part in row.unbind(2)]
-        taps = self.weight.permute(2, 3, 0, 1).reshape(-1, self.out_channels, 1, 1)
-        out = torch.addcmul(self.bias[:, None, None], taps[0], parts[0])
-        for tap, part in zip(taps[1:], parts[1:], strict=True):
+        out = torch.addcmul(self.offset, self.taps[0], parts[0])
+        for tap, part in zip(self.taps[1:], parts[1:], strict=True):
             out.addcmul_(tap, part)
         return out
 

@@ -8,7 +8,6 @@ pass starts from:
 """
 
 import copy
-import hashlib
 import json
 import os
 import re
@@ -26,11 +25,13 @@ from torch import Tensor, nn
 
 from glc_toolkit import registry
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
+from glc_toolkit.components.entropy.tables import TableCoding
 from glc_toolkit.components.fixed_point import fixed, to_fixed_point, to_floating_point
 from glc_toolkit.components.int8 import has_int8, to_int8
 from glc_toolkit.facts import Facts
+from glc_toolkit.models.seal import Seal, digest
 from glc_toolkit.models.tiles import tiled
-from glc_toolkit.types import BitstreamError, ModelFileError, PictureError, ResidualModel
+from glc_toolkit.types import BitstreamError, ModelFileError, PictureError, ResidualModel, Trait, trait
 
 COMMON = ("model", "name", "channels", "levels", "default_quality")  # keys of a config, besides those of components
 PRECISIONS = ("float32", "bf16", "int8", "auto")
@@ -91,6 +92,7 @@ class GLCModel(CompressionModel):
         self.step_bound = LowerBound(0.5)
         self.auxiliary = NoQuantiles()
         self.precision = "float32"
+        self.seals = Seal(), Seal()  # of the weights that the tables are of: a decoder's, an encoder's
 
     def check_parts(self) -> None:
         """Raise ``ValueError`` for components that do not go with this model."""
@@ -107,8 +109,6 @@ class GLCModel(CompressionModel):
         Gradients of ``y_hat`` = symbols + means go to ``y``, straight through, and to the means, for which the symbols
         are constants: where a symbol is zero, and most are, the mean is all that a decoder sees.
         """
-        if self.training:
-            self.hyper.trained = True
         step, scales, means = self.split(params)
         all_scales, all_residuals = torch.zeros_like(means), torch.zeros_like(means)
 
@@ -207,13 +207,19 @@ class GLCModel(CompressionModel):
         """In evaluation, in the model's precision, and of large pictures in tiles."""
         if self.training:
             return self.backbone.analysis(x)
-        return tiled(self.in_precision(self.backbone.analysis), x, self.backbone.downsampling, 1)
+        return tiled(self.in_precision(self.backbone.analysis), x, self.backbone.downsampling, 1, self.tile_overlap)
 
     def backbone_synthesis(self, l: Tensor) -> Tensor:
         """Likewise."""
         if self.training:
             return self.backbone.synthesis(l.float())
-        return tiled(self.in_precision(self.backbone.synthesis), l.float(), 1, self.backbone.downsampling)
+        half, cell = self.in_precision(self.backbone.synthesis), self.backbone.downsampling
+        return tiled(half, l.float(), 1, cell, self.tile_overlap)
+
+    @property
+    def tile_overlap(self) -> int:
+        """Latents that two tiles of a large picture share."""
+        return trait(self.backbone, "tile_overlap")
 
     def in_precision(self, half: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """Half of the backbone in its own precision and layout."""
@@ -297,25 +303,41 @@ class GLCModel(CompressionModel):
     def _code_steps(self) -> int:
         return 255 // max(self.levels - 1, 1)
 
-    def check_ready(self) -> None:
-        """Raise ``RuntimeError`` if bytes are asked of a model in training, or with tables from before it."""
+    def check_ready(self, encoder: bool = False) -> None:
+        """Raise ``RuntimeError`` if bytes are asked of a model in training, or with tables of other weights.
+
+        ``encoder``: the networks of the hyper module that only an encoder runs have to be those of the tables, too.
+        """
         if self.training:
             raise RuntimeError("call eval() before coding: training and coding run in different precision")
-        if getattr(self.hyper, "trained", False) and not self._tables_hold():
-            raise RuntimeError("call update() before coding: the model has been trained since its tables were made")
+        if not self.is_sealed(encoder):
+            raise RuntimeError("call update() before coding: the weights have changed since the tables were made")
 
-    @torch.no_grad()
-    def _tables_hold(self) -> bool:
-        """Whether the weights would give the tables that there are: a pass in training alone need not change them."""
-        modules = [*self.hyper.modules(), *self.entropy_model.modules()]
-        before = [{name: tensor.clone() for name, tensor in module.named_buffers(recurse=False)} for module in modules]
-        for part in (self.hyper, self.entropy_model):
-            part.update(force=True)
-        hold = True
-        for module, buffers in zip(modules, before, strict=True):
-            hold = hold and all(torch.equal(old, module.get_buffer(name)) for name, old in buffers.items())
-            module._buffers.update(buffers)
-        return hold
+    def is_sealed(self, encoder: bool = False) -> bool:
+        """Whether the tables, where there are any, are of the weights as they are now."""
+        return self.seals[encoder].holds(self.deciding(encoder))
+
+    def seal(self) -> None:
+        """Declare that the tables are of the weights as they are now."""
+        for encoder in (False, True):
+            self.seals[encoder].close(self.deciding(encoder))
+
+    def deciding(self, encoder: bool) -> dict[str, Tensor]:
+        """The tensors that symbols are decoded with; for an encoder, all those of the hyper module."""
+        slots = ("hyper",) if encoder else [slot for slot in self.slots if slot != "backbone"]
+        left_out = () if encoder else self.encoder_only
+        tensors = {
+            f"{slot}.{name}": tensor
+            for slot in slots
+            for name, tensor in getattr(self, slot).state_dict(keep_vars=True).items()
+        }
+        return {n: t for n, t in tensors.items() if isinstance(t, Tensor) and not n.startswith(left_out)}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model could code in evaluation: there are tables, and they are of the weights as they are now."""
+        tables = [part.tables_ready for part in self.modules() if isinstance(part, TableCoding)]
+        return all(tables) and all(part.is_sealed() for part in self.modules() if isinstance(part, GLCModel))
 
     # -- state --------------------------------------------------------------------------------------------------
 
@@ -355,10 +377,17 @@ class GLCModel(CompressionModel):
         return super()._apply(fn, recurse).eval()
 
     def update(self, scale_table: Tensor | None = None, force: bool = False, update_quantiles: bool = False) -> bool:
-        """Fill the coding tables of every entropy model after training; True if any was filled."""
-        force = force or getattr(self.hyper, "trained", False)
+        """Fill the coding tables of every entropy model after training; True if any was filled.
+
+        Fills them anew if weights have changed. No weight is edited."""
+        if not self.is_sealed() or not self.is_sealed(encoder=True):
+            force = True
+            for module in () if self.training else self.exact:
+                to_floating_point(module)  # where weights are float32, as in a file
+                to_fixed_point(module)
         updated = any([part.update(force=force) for part in (self.hyper, self.entropy_model)])
-        self.hyper.trained = False
+        if updated:
+            self.seal()
         return updated
 
     def aux_loss(self) -> Tensor:
@@ -368,8 +397,10 @@ class GLCModel(CompressionModel):
     def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
         """As in PyTorch: here every entropy model sizes its own tables. Takes the names of ``DataParallel``, too."""
         keys = nn.Module.load_state_dict(self, without_wrapper(state_dict), strict=strict, assign=assign)
-        self.hyper.trained = False
-        self.train(self.training)  # what was loaded may be off the grid of evaluation
+        self.train(self.training)  # the integers of evaluation are made of the weights
+        for part in self.modules():
+            if isinstance(part, GLCModel):  # an image model within a video model, too
+                part.seal()
         return keys
 
     def state_dict(self, *args, **kwargs) -> dict:
@@ -426,8 +457,8 @@ class GLCModel(CompressionModel):
         """Likewise, of the tensors that no symbol depends on, but pixels do."""
         return self._declared("pixels_only")
 
-    def _declared(self, attribute: str) -> tuple[str, ...]:
-        names = {slot: getattr(getattr(self, slot), attribute, ()) for slot in self.slots}
+    def _declared(self, attribute: Trait) -> tuple[str, ...]:
+        names = {slot: trait(getattr(self, slot), attribute) for slot in self.slots}
         if wrong := [slot for slot, prefixes in names.items() if isinstance(prefixes, str)]:
             raise ValueError(f"{attribute} of the {wrong[0]} is a string; it has to be a tuple of prefixes")
         return tuple(f"{slot}.{prefix}" for slot, prefixes in names.items() for prefix in prefixes)
@@ -436,15 +467,12 @@ class GLCModel(CompressionModel):
         """32 bytes that name every weight and table a decoder uses, and how it computes with them."""
         if self.precision != "float32":
             return self._fingerprint
-        digest = hashlib.sha256(ARITHMETIC)
-        for name, tensor in sorted(self.state_dict().items()):
-            if name.startswith(self.encoder_only) or name.endswith("_extra_state"):
-                continue
-            exact = tensor.detach().cpu()
-            exact = exact.float() if exact.is_floating_point() else exact.long()
-            digest.update(f"{name}{tuple(exact.shape)}".encode())
-            digest.update(exact.contiguous().numpy().astype(exact.numpy().dtype.newbyteorder("<")).tobytes())
-        return digest.digest()
+        kept = {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith(self.encoder_only) and not name.endswith("_extra_state")
+        }
+        return digest(kept, ARITHMETIC)
 
     # -- words --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder, NoSymbols
 from glc_toolkit.models.base import ZEROS, GLCModel, Sections, dtype_of
-from glc_toolkit.types import BitstreamError
+from glc_toolkit.types import BitstreamError, ImageOutput, LatentOutput, trait
 
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
 
@@ -48,18 +48,14 @@ class GLCImage(GLCModel):
 
     # -- tensors ------------------------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, quality: float | Tensor | None = None) -> dict:
-        """Code ``x`` (B, 3, H, W) in [0, 1], any size, without writing bytes.
-
-        Returns ``x_hat`` (clamped in evaluation), ``likelihoods`` {"y", "z"}, and what losses look at: ``l``,
-        ``l_hat``, ``y_hat``, ``hyper_loss``, ``indices`` (of z, if it has any), ``quality`` (B,).
-        """
+    def forward(self, x: Tensor, quality: float | Tensor | None = None) -> ImageOutput:
+        """Code ``x`` (B, 3, H, W) in [0, 1], any size, without writing bytes."""
         quality = self.qualities(quality, len(x), x.device)
         out = self.code_latent(self.backbone_analysis(self.pad(x)), quality)
         x_hat = self.backbone_synthesis(out["l_hat"])[..., : x.shape[-2], : x.shape[-1]]
         return {"x_hat": x_hat if self.training else x_hat.clamp(0, 1), **out}
 
-    def code_latent(self, l: Tensor, quality: Tensor) -> dict:
+    def code_latent(self, l: Tensor, quality: Tensor) -> LatentOutput:
         """The part of :meth:`forward` between the two halves of the backbone."""
         y = self.transform.analysis(l, quality)
         hyper = self.hyper(y)
@@ -76,7 +72,7 @@ class GLCImage(GLCModel):
 
     def synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """``y_hat`` -> ``l_hat``, in the precision of the transform's decoder."""
-        decoder = getattr(self.transform, "exact", [self.transform])
+        decoder = trait(self.transform, "exact") or [self.transform]
         return self.transform.synthesis(y_hat.to(dtype_of(decoder[0], torch.float32)), quality)
 
     # -- bytes --------------------------------------------------------------------------------------------------
@@ -111,7 +107,7 @@ class GLCImage(GLCModel):
     @torch.no_grad()
     def encode_latent(self, encoder: Encoder, l: Tensor, quality_code: int) -> Tensor:
         """The entropy encoder alone: writes one latent -> the ``y_hat`` that :meth:`decode_latent` will give."""
-        self.check_ready()
+        self.check_ready(encoder=True)
         y = self.transform.analysis(l, self.qualities(self.quality_of(quality_code), 1, l.device))
         return self.write(encoder, y, self.hyper.encode(encoder, y))
 

@@ -17,20 +17,20 @@ OVERLAP = 32
 UNUSED = 8
 
 
-def tiled(half: Callable[[Tensor], Tensor], t: Tensor, cell_in: int, cell_out: int) -> Tensor:
+def tiled(half: Callable[[Tensor], Tensor], t: Tensor, cell_in: int, cell_out: int, overlap: int = OVERLAP) -> Tensor:
     """``half`` of ``t`` (B, C, h * cell_in, w * cell_in), ``cell_in`` positions giving ``cell_out`` on each side:
-    in one piece where it has no more latents (h * w) than a tile, else in tiles."""
+    in one piece where it has no more latents (h * w) than a tile, else in tiles that share ``overlap`` latents."""
     height, width = t.shape[2] // cell_in, t.shape[3] // cell_in
     if height * width <= SIDE**2:
         return half(t)
     out = t.new_zeros(0)
-    for top, bottom in spans(height):
-        for left, right in spans(width):
+    for top, bottom in spans(height, SIDE, overlap):
+        for left, right in spans(width, SIDE, overlap):
             part = half(t[..., top * cell_in : bottom * cell_in, left * cell_in : right * cell_in])
             if not out.numel():
                 out = part.new_zeros(*part.shape[:2], height * cell_out, width * cell_out)
-            part *= share(top, bottom, height, cell_out).to(part)[:, None]
-            part *= share(left, right, width, cell_out).to(part)
+            part *= share(top, bottom, height, cell_out, overlap).to(part)[:, None]
+            part *= share(left, right, width, cell_out, overlap).to(part)
             out[..., top * cell_out : bottom * cell_out, left * cell_out : right * cell_out] += part
     return out
 
@@ -41,13 +41,14 @@ def spans(length: int, side: int = SIDE, overlap: int = OVERLAP) -> list[tuple[i
     return [(start, min(start + side, length)) for start in starts]
 
 
-def share(start: int, end: int, length: int, cell: int) -> Tensor:
+def share(start: int, end: int, length: int, cell: int, overlap: int = OVERLAP) -> Tensor:
     """Weight of a tile at each of its positions, ``cell`` a latent; those of all tiles add up to one."""
     inside = (torch.arange((end - start) * cell) + 0.5) / cell
-    blend = OVERLAP - 2 * UNUSED
+    unused = overlap * UNUSED // OVERLAP
+    blend = overlap - 2 * unused
     weight = torch.ones_like(inside)
     if start > 0:
-        weight = ((inside - UNUSED) / blend).clamp(0, 1)
+        weight = ((inside - unused) / blend).clamp(0, 1)
     if end < length:
-        weight = weight * (1 - (inside - (end - start - OVERLAP) - UNUSED) / blend).clamp(0, 1)
+        weight = weight * (1 - (inside - (end - start - overlap) - unused) / blend).clamp(0, 1)
     return weight

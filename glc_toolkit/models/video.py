@@ -19,7 +19,7 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
 from glc_toolkit.models.image import GLCImage
-from glc_toolkit.types import BitstreamError
+from glc_toolkit.types import BitstreamError, ClipLatents, ClipOutput, InterOutput, Trait, trait
 
 Quality = TypeVar("Quality", Tensor, float)
 KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels")
@@ -80,13 +80,13 @@ class GLCVideo(GLCModel):
         )
         self.hyper = registry.build("hyper", config["hyper"], channels=channels)
         for slot in ("transform", "hyper"):
-            if not getattr(getattr(self, slot), "conditional", False):
+            if not trait(getattr(self, slot), "conditional"):
                 raise ValueError(f"the {slot} {config[slot]['name']!r} takes no temporal context: it is for pictures")
         self.context = registry.build("context", config["context"], channels=channels)
         self.entropy_model = registry.build("entropy_model", config["entropy_model"], channels=channels)
         self.check_parts()
         for slot, transform in (("transform", self.transform), ("image's transform", self.image.transform)):
-            if not hasattr(transform, "exact"):
+            if not trait(transform, "exact"):
                 raise ValueError(f"the {slot} lacks exact, and cannot run in the entropy decoder of a video")
 
     @property
@@ -114,12 +114,8 @@ class GLCVideo(GLCModel):
 
     # -- tensors ------------------------------------------------------------------------------------------------
 
-    def forward(self, frames: list[Tensor], quality: float | Tensor | None = None) -> dict:
-        """Code ``frames``, each (B, 3, H, W) in [0, 1], as one intra frame and P frames, without writing bytes.
-
-        Returns lists, an entry a frame: ``x_hat`` (clamped in evaluation), ``likelihoods``, ``l``, ``l_hat``,
-        ``y_hat``, ``hyper_loss``, ``indices``; and ``quality`` (B,).
-        """
+    def forward(self, frames: list[Tensor], quality: float | Tensor | None = None) -> ClipOutput:
+        """Code ``frames``, each (B, 3, H, W) in [0, 1], as one intra frame and P frames, without writing bytes."""
         quality = self.qualities(quality, len(frames[0]), frames[0].device)
         models = [self.image] + [self] * (len(frames) - 1)
         latents = [m.backbone_analysis(self.pad(x)) for m, x in zip(models, frames, strict=True)]
@@ -130,14 +126,14 @@ class GLCVideo(GLCModel):
         ]
         return {"x_hat": pictures if self.training else [x_hat.clamp(0, 1) for x_hat in pictures], **out}
 
-    def code_latents(self, latents: list[Tensor], quality: Tensor) -> dict:
+    def code_latents(self, latents: list[Tensor], quality: Tensor) -> ClipLatents:
         """The part of :meth:`forward` between the two halves of the backbones."""
         outs = [self.image.code_latent(latents[0], self.image_quality(quality))]
         outs += self.code_inters(latents[1:], Reference(outs[0]["l_hat"], 0), quality)
         keys = ("l", "l_hat", "y_hat", "likelihoods", "hyper_loss", "indices")
         return {**{key: [out[key] for out in outs] for key in keys}, "quality": quality}
 
-    def code_inters(self, latents: list[Tensor], reference: Reference, quality: Tensor) -> list[dict]:
+    def code_inters(self, latents: list[Tensor], reference: Reference, quality: Tensor) -> list[InterOutput]:
         """P frames in a row, the first given ``reference``, each as :meth:`code_inter` gives it."""
         outs = []
         for l in latents:
@@ -145,7 +141,7 @@ class GLCVideo(GLCModel):
             reference = Reference(outs[-1]["l_hat"], reference.age + 1)
         return outs
 
-    def code_inter(self, l: Tensor, reference: Reference, quality: Tensor) -> dict:
+    def code_inter(self, l: Tensor, reference: Reference, quality: Tensor) -> InterOutput:
         """One P frame's latent, given the frame before, without writing bytes."""
         context, fresh = self.temporal_context(reference)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
@@ -237,7 +233,7 @@ class GLCVideo(GLCModel):
     def encode_payload(self, l: Tensor, quality_code: int, reference: Reference | None) -> tuple[Reference, bytes]:
         """One latent (1, C, h, w) of :meth:`frame_analysis` -> the reference for the next frame, and the coder's
         stream."""
-        self.check_ready()
+        self.check_ready(encoder=True)
         encoder = Encoder()
         if reference is None:
             code = self.image_code(quality_code)
@@ -294,7 +290,7 @@ class GLCVideo(GLCModel):
         """Fill the coding tables of every entropy model after training; True if any was filled."""
         return any([super().update(force=force), self.image.update(force=force)])
 
-    def _declared(self, attribute: str) -> tuple[str, ...]:
-        own = getattr(self.own_backbone, attribute, ())
-        image = getattr(self.image, attribute)
+    def _declared(self, attribute: Trait) -> tuple[str, ...]:
+        own = () if self.own_backbone is None else trait(self.own_backbone, attribute)
+        image = self.image._declared(attribute)
         return (*super()._declared(attribute), *(f"own_backbone.{n}" for n in own), *(f"image.{n}" for n in image))

@@ -8,17 +8,16 @@ from torch import Tensor, nn
 
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.components.layers import DepthConvBlock, ResidualUpsample
+from glc_toolkit.types import Component
 
 
-class HyperModule(LatentCodec):
+class HyperModule(Component, LatentCodec):
     """Side information of ``y``: subclasses say how z is quantized and coded (``forward``, ``encode``, ``decode``) and
     which modules, ``exact``, run in the entropy decoder. Those for images also have the networks between:
     ``symbols(y)``, the integers that are coded, and ``params(symbols)``."""
 
     downsampling = 4  #: of z against y
-    entropy_model: Any  #: of the registry
-    exact: Any  #: list of modules, what runs in the entropy decoder
-    trained = False  #: set by the model it is part of: since tables were made, which then are of other weights
+    entropy_model: Any  #: of the registry, an ``EntropyCoder``
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
         raise NotImplementedError

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from glc_toolkit.components.transforms.gains import Gain
 from glc_toolkit.components.transforms.latent import ConvBlock
+from glc_toolkit.types import Component
 
 
 def adding(channels: int, blocks: int) -> nn.Sequential:
@@ -15,7 +16,7 @@ def adding(channels: int, blocks: int) -> nn.Sequential:
     return layers
 
 
-class ScaledTransform(nn.Module):
+class ScaledTransform(Component, nn.Module):
     """``y`` is ``l`` times the gain of the quality level, and what residual blocks add; ``l_hat`` likewise. The blocks
     work on what is measured in steps of the quantizer: those of the encoder learn which symbols are worth their bits,
     those of the decoder where in its step a value most likely was.
