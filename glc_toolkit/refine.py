@@ -17,7 +17,7 @@ from glc_toolkit import registry
 from glc_toolkit.components.fixed_point import to_floating_point
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
-from glc_toolkit.models.base import has_bf16
+from glc_toolkit.models.modes import has_bf16
 from glc_toolkit.models.tiles import spans
 from glc_toolkit.models.video import Reference
 from glc_toolkit.types import Backbone

@@ -330,7 +330,7 @@ class Thumbnails(Protocol):
 
 @runtime_checkable
 class Exportable(Protocol):
-    """A hyper module for pictures that ``glc export`` can write as ONNX, as two networks with symbols between."""
+    """A hyper module for pictures that ``glc zoo export`` can write as ONNX, as two networks with symbols between."""
 
     def symbols(self, y: Tensor) -> Tensor:
         """The integers that are coded."""

@@ -1,12 +1,12 @@
 """Arithmetic that gives the same bits on every machine: what an entropy decoder is made of.
 
-In evaluation its networks run in float64, the widest parts in float32. An elementwise operation has one result in IEEE
-arithmetic; a sum of products would depend on its order, so sums are made of integers, which do not:
+In evaluation its networks run in float64, and their widest parts in float32. An elementwise operation has one result in
+IEEE arithmetic. A sum of products in floats would depend on its order, so these sums are made of integers:
 
-- An ordinary convolution takes the channels of each position as 16-bit integers times a power of two that fits them,
-  and its weights likewise, all with one power. The sums of products fit 32 bits.
-- A depth-wise one takes multiples of 2**-16: products are multiples of 2**-32 and float64 holds their sums, below
-  2**21, exactly.
+- An ordinary convolution takes the channels of each position as 16-bit integers times a power of two that fits them. It
+  takes its weights in the same way, all with one power of two. The sums of products fit 32 bits.
+- A depth-wise convolution takes multiples of 2**-16. Products are multiples of 2**-32, and float64 holds their sums,
+  below 2**21, exactly.
 
 Source: dynamic quantization by rows, as in LLM.int8() (Dettmers et al., NeurIPS 2022), with two digits instead of one.
 """
@@ -24,7 +24,7 @@ LARGEST = 2.0**11  # that a convolution takes
 LARGEST_SUM = 2.0**21  # 2**53 steps of 2**-32
 ROUNDING = 1.5 * 2.0**36  # where float64 has steps of 2**-16
 WHOLE = {torch.float64: (1.5 * 2.0**52, torch.int64), torch.float32: (1.5 * 2.0**23, torch.int32)}  # steps of one
-SMALLEST = 2.0**-17  # of no less than this are the integers of a row 16 bits long
+SMALLEST = 2.0**-17  # the largest number of a row that still gets all 16 bits is no less than this
 HEADROOM = 1 + 2.0**-7  # for digits of a byte, the higher of which is rounded to nearest
 MOST = 32514  # 2**15 without the headroom
 MOST_INPUTS = 512  # whose sums stay below 2**31; with more, weights have a bit less for each doubling
@@ -179,8 +179,8 @@ class FixedConv(nn.Conv2d):
         return taps.permute(0, 3, 1, 2)
 
     def products(self, rows: Tensor, bias: Tensor) -> Tensor:
-        """``rows`` (N, inputs) -> (N, kernel area * outputs), plus ``bias``. The product of two low digits is left out:
-        it is smaller than what rounding to integers leaves out."""
+        """``rows`` (N, inputs) -> (N, kernel area * outputs), plus ``bias``. Products of two low digits are left out:
+        they are smaller than the rounding to integers."""
         whole, unit = integers(rows)
         both = digits(whole)
         high, both = both[:, 0], both.flatten(1)
@@ -197,7 +197,7 @@ def products_of_bytes(rows: Tensor, columns: Tensor) -> Tensor:
 
 @torch.library.custom_op("glc_toolkit::products_of_bytes", mutates_args=())
 def in_a_graph(rows: Tensor, columns: Tensor) -> Tensor:
-    """The same as one operation, which a compiler neither looks into nor changes."""
+    """:func:`products_of_bytes` as one operation, which a compiler neither looks into nor changes."""
     return exact_way(rows.device.type, *columns.shape)(rows, columns)
 
 
@@ -235,7 +235,7 @@ def in_float64(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def is_possible(way: Callable, device: str, inputs: int) -> bool:
-    """Of K = 1 PyTorch's product of bytes may write nothing (pytorch/pytorch#195066)."""
+    """Whether ``way`` runs here. With K = 1, PyTorch's product of bytes may write nothing (pytorch/pytorch#195066)."""
     return way is not in_int8 or (device == "cpu" and inputs > 1 and torch.cpu._is_vnni_supported())
 
 

@@ -167,10 +167,10 @@ def test_backbone_draws_thumbnails(name):
 
 @every("hyper")
 def test_hyper_exported(name):
-    """Option onnx: symbols and params, the two networks that glc export writes."""
+    """Option onnx: symbols and params, the two networks that glc zoo export writes."""
     hyper = tiny.build("hyper", name).eval()
     if not isinstance(hyper, types.Exportable):
-        pytest.skip("has no symbols and params of types.Exportable; glc export cannot write it")
+        pytest.skip("has no symbols and params of types.Exportable; glc zoo export cannot write it")
     hyper.update()
     params = hyper.params(hyper.symbols(latent(1, side=16)))
     shaped("params(symbols(y))", params, 1, 3 * tiny.CHANNELS, 16, 16)

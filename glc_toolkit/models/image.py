@@ -10,7 +10,8 @@ from torch import Tensor
 
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder, NoSymbols
-from glc_toolkit.models.base import ZEROS, GLCModel, Sections, dtype_of
+from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
+from glc_toolkit.models.passes import Sections
 from glc_toolkit.types import BitstreamError, ImageOutput, LatentOutput, trait
 
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
@@ -82,7 +83,7 @@ class GLCImage(GLCModel):
 
         ``quality`` is one for all, or (B,). A string is the quality in one byte and then the coder's stream: z, and the
         passes of y. Pictures are coded one by one, so that the bytes do not depend on the batch. Raises ``ValueError``
-        for what are no pictures, and for another quality.
+        if ``x`` holds no pictures, or for a quality beyond the levels.
         """
         x, codes = self.check_pictures(x), self.quality_codes(quality, len(x))
         pairs = zip(x, codes, strict=True)
@@ -106,7 +107,7 @@ class GLCImage(GLCModel):
 
     @torch.no_grad()
     def encode_latent(self, encoder: Encoder, l: Tensor, quality_code: int) -> Tensor:
-        """The entropy encoder alone: writes one latent -> the ``y_hat`` that :meth:`decode_latent` will give."""
+        """Run the entropy encoder alone on one latent -> the ``y_hat`` that :meth:`decode_latent` will give."""
         self.check_ready(encoder=True)
         y = self.transform.analysis(l, self.qualities(self.quality_of(quality_code), 1, l.device))
         return self.write(encoder, y, self.hyper.encode(encoder, y))
@@ -135,5 +136,5 @@ class GLCImage(GLCModel):
         return decoder.sizes()
 
     def dry_run(self) -> None:
-        """Decode nothing: raises whatever there is to raise if the parts of the entropy decoder do not fit together."""
+        """Decode an empty stream, which raises an error if the parts of the entropy decoder do not fit together."""
         self.decode_latent(Decoder(ZEROS), (1, 1))

@@ -42,13 +42,13 @@ class GLCVideo(GLCModel):
             frames as a config under ``image``; one component for each of ``temporal``, ``transform``, ``hyper``,
             ``context``, ``entropy_model``; and optionally
 
-            * ``backbone``: of the other frames; they use the image model's where there is none. The latents of both
+            * ``backbone``: of the P frames. Without it they use the backbone of the image model. Latents of the two
               have to mean the same.
             * ``intra_period``: frames from one intra frame to the next, 96.
             * ``refresh``: P frames from one that starts afresh to the next, 32.
             * ``cycle``: the temporal adaptor of each frame in turn.
-            * ``image_levels``: qualities of the intra frame at the lowest and the highest ``quality``; all of the image
-              model's range where it does not say. Many frames stand on an intra frame: it may be better than they are.
+            * ``image_levels``: qualities of the intra frame at the lowest and at the highest ``quality``; by default
+              the whole range of the image model. An intra frame may be better than P frames, since many depend on it.
     """
 
     def __init__(self, config: dict):
@@ -91,7 +91,7 @@ class GLCVideo(GLCModel):
 
     @property
     def backbone(self) -> Any:
-        """That of the P frames."""
+        """The backbone of the P frames."""
         return self.image.backbone if self.own_backbone is None else self.own_backbone
 
     @property
@@ -109,7 +109,7 @@ class GLCVideo(GLCModel):
         return low + quality * (high - low) / max(self.levels - 1, 1)
 
     def image_code(self, quality_code: int) -> int:
-        """The same of a stream's quality byte."""
+        """The quality byte of an intra frame, for the quality byte of a stream."""
         return self.image.quality_code(self.image_quality(self.quality_of(quality_code)))
 
     # -- tensors ------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class GLCVideo(GLCModel):
     def compress(self, frames: list[Tensor], quality: float | Tensor | None = None) -> tuple[list, list]:
         """``frames``, each (B, 3, H, W) in [0, 1] -> ``strings`` and ``shapes``, an entry a frame, as CompressAI's
         video models give them. Each string starts with the quality in one byte; ``quality`` is one for all, or (B,).
-        Raises ``ValueError`` for what are no pictures, and for another quality."""
+        Raises ``ValueError`` if ``frames`` are no pictures, or for a quality beyond the levels."""
         strings, shapes, reference = [], [], None
         for i, x in enumerate(frames):
             intra = i % self.intra_period == 0
@@ -194,7 +194,7 @@ class GLCVideo(GLCModel):
     def encode_inter(
         self, x: Tensor, reference: Reference | None, quality: float | Tensor | None = None
     ) -> tuple[Reference, dict]:
-        """A P frame, likewise."""
+        """A P frame -> the reference for the next, and ``strings`` with ``shape``."""
         return self._encode(x, reference, quality)
 
     def _encode(self, x: Tensor, reference: Reference | None, quality: float | Tensor | None) -> tuple[Reference, dict]:
@@ -213,7 +213,7 @@ class GLCVideo(GLCModel):
         return self._decode(None, strings, shape)
 
     def decode_inter(self, reference: Reference | None, strings: list[list[bytes]], shape: torch.Size) -> Reference:
-        """What :meth:`encode_inter` wrote, likewise."""
+        """What :meth:`encode_inter` wrote -> the same reference."""
         return self._decode(reference, strings, shape)
 
     def _decode(self, reference: Reference | None, strings: list[list[bytes]], shape: torch.Size) -> Reference:
@@ -270,7 +270,7 @@ class GLCVideo(GLCModel):
         return model.picture(reference.l_hat, shape)
 
     def dry_run(self) -> None:
-        """Decode nothing: raises whatever there is to raise if the parts of the entropy decoder do not fit together."""
+        """Decode empty streams, which raises an error if the parts of the entropy decoder do not fit together."""
         reference = self.decode_payload(ZEROS, 0, (1, 1), None)
         reference = self.decode_payload(ZEROS, 0, (1, 1), reference)
         self.reconstruct(reference._replace(l_hat=torch.zeros_like(reference.l_hat)), (1, 1))

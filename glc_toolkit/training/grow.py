@@ -4,7 +4,7 @@ New residual blocks begin as nothing and a residual head as the plain one, so th
 shallower model draws (as in Net2Net, Chen et al., ICLR 2016). Of a deeper one the last blocks of a level are left out.
 """
 
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from einops import rearrange
@@ -64,7 +64,7 @@ def of_depth(name: str, layers: nn.Sequential, given: nn.Sequential, old: dict[s
             state |= {f"{name}.{i}.{key[len(head) :]}": value for key, value in old.items() if key.startswith(head)}
             done += 1
         elif spare(layer):
-            state |= {f"{name}.{i}.{key}": value for key, value in nothing(cast(ResBlock, layer)).items()}
+            state |= {f"{name}.{i}.{key}": value for key, value in nothing(layer).items()}
         else:
             break
     if len(state) < len(layers.state_dict()) or not all(map(spare, given[done:])):
@@ -72,7 +72,7 @@ def of_depth(name: str, layers: nn.Sequential, given: nn.Sequential, old: dict[s
     return state
 
 
-def spare(layer: nn.Module) -> bool:
+def spare(layer: nn.Module) -> TypeGuard[ResBlock]:
     """Whether a sequence can do without ``layer``, or have it added."""
     return isinstance(layer, ResBlock) and isinstance(layer.conv_out, nn.Identity)
 
