@@ -12,9 +12,9 @@ from glc_toolkit.types import Component
 
 
 class HyperModule(Component, LatentCodec):
-    """Side information of ``y``: subclasses say how z is quantized and coded (``forward``, ``encode``, ``decode``) and
-    which modules, ``exact``, run in the entropy decoder. Those for images also have the networks between:
-    ``symbols(y)``, the integers that are coded, and ``params(symbols)``."""
+    """Side information of ``y``. Subclasses say how z is quantized and coded (``forward``, ``encode``, ``decode``), and
+    ``exact``, the modules that run in the entropy decoder. Those for images have the methods of ``types.Exportable``,
+    too."""
 
     downsampling = 4  #: of z against y
     entropy_model: Any  #: of the registry, an ``EntropyCoder``
@@ -31,7 +31,7 @@ class HyperModule(Component, LatentCodec):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the entropy path: float64 in evaluation of a model."""
+        """Type of the entropy path: float64 when the model is in evaluation."""
         return next(self.exact[0].parameters()).dtype
 
     @property
