@@ -20,7 +20,7 @@ from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.models.modes import has_bf16
 from glc_toolkit.models.tiles import spans
 from glc_toolkit.models.video import Reference
-from glc_toolkit.types import Backbone
+from glc_toolkit.types import Backbone, InterOutput
 
 Model = TypeVar("Model", bound=GLCModel)
 LEARNING_RATE = 0.35  # of Adam, in standard deviations of what coding changes in a channel of the latent
@@ -120,7 +120,7 @@ def refine(
     qualities = network.qualities(quality, 1, x.device)
     distortion = distortion or Distortion(network.backbone, x.device, VGG)
 
-    def code(l: Tensor) -> dict:
+    def code(l: Tensor) -> InterOutput:
         return network.code_latent(l, qualities)
 
     l = model.analysis(x).float()
@@ -171,7 +171,7 @@ class VideoRefiner:
         """The latent of a P frame, from ``l`` on."""
         qualities = self.network.qualities(self.quality, 1, x.device)
 
-        def code(l: Tensor) -> dict:
+        def code(l: Tensor) -> InterOutput:
             return self.network.code_inter(l, reference, qualities)
 
         rate = LEARNING_RATE_P * l.std(correction=0)
@@ -180,7 +180,7 @@ class VideoRefiner:
 
 def descend(
     l: Tensor,
-    code: Callable[[Tensor], dict],
+    code: Callable[[Tensor], InterOutput],
     distortion: Distortion,
     x: Tensor,
     steps: int,

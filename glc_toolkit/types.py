@@ -424,9 +424,11 @@ class ClipOutput(ClipLatents):
     x_hat: list[Tensor]  #: each (B, 3, H, W), in [0, 1] in evaluation; in training unclamped
 
 
-class StepOutput(TypedDict, total=False):
-    """What a training step knows, and a loss is called with. Which keys there are depends on the objective of the
-    stage; each says which have it. B counts frames where a model is of video, but for pixels."""
+class StepOutput(TypedDict):
+    """What a training step knows, and a loss is called with.
+
+    Each key names the objectives that have it; in a stage of another objective it is missing. For a video model, B
+    counts the P frames of all clips, but in ``x`` and ``x_hat`` the clips."""
 
     x: Tensor  #: all: (B, 3, H, W) in [0, 1]; of a video, one frame of each clip
     x_hat: Tensor  #: vqvae, joint: like ``x``, unclamped

@@ -12,7 +12,7 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder, NoSymbols
 from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
 from glc_toolkit.models.passes import Sections
-from glc_toolkit.types import BitstreamError, ImageOutput, LatentOutput, trait
+from glc_toolkit.types import BitstreamError, HyperOutput, ImageOutput, LatentOutput, trait
 
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
 
@@ -59,7 +59,7 @@ class GLCImage(GLCModel):
     def code_latent(self, l: Tensor, quality: Tensor) -> LatentOutput:
         """The part of :meth:`forward` between the two halves of the backbone."""
         y = self.transform.analysis(l, quality)
-        hyper = self.hyper(y)
+        hyper: HyperOutput = self.hyper(y)
         y_hat, likelihoods = self.estimate(y, hyper["params"])
         return {
             "l": l,

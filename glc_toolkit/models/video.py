@@ -19,7 +19,7 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
 from glc_toolkit.models.image import GLCImage
-from glc_toolkit.types import BitstreamError, ClipLatents, ClipOutput, InterOutput, Trait, trait
+from glc_toolkit.types import BitstreamError, ClipLatents, ClipOutput, HyperOutput, InterOutput, Trait, trait
 
 Quality = TypeVar("Quality", Tensor, float)
 KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels")
@@ -128,10 +128,17 @@ class GLCVideo(GLCModel):
 
     def code_latents(self, latents: list[Tensor], quality: Tensor) -> ClipLatents:
         """The part of :meth:`forward` between the two halves of the backbones."""
-        outs = [self.image.code_latent(latents[0], self.image_quality(quality))]
+        outs: list[InterOutput] = [self.image.code_latent(latents[0], self.image_quality(quality))]
         outs += self.code_inters(latents[1:], Reference(outs[0]["l_hat"], 0), quality)
-        keys = ("l", "l_hat", "y_hat", "likelihoods", "hyper_loss", "indices")
-        return {**{key: [out[key] for out in outs] for key in keys}, "quality": quality}
+        return {
+            "l": [out["l"] for out in outs],
+            "l_hat": [out["l_hat"] for out in outs],
+            "y_hat": [out["y_hat"] for out in outs],
+            "likelihoods": [out["likelihoods"] for out in outs],
+            "hyper_loss": [out["hyper_loss"] for out in outs],
+            "indices": [out["indices"] for out in outs],
+            "quality": quality,
+        }
 
     def code_inters(self, latents: list[Tensor], reference: Reference, quality: Tensor) -> list[InterOutput]:
         """P frames in a row, the first given ``reference``, each as :meth:`code_inter` gives it."""
@@ -145,7 +152,7 @@ class GLCVideo(GLCModel):
         """One P frame's latent, given the frame before, without writing bytes."""
         context, fresh = self.temporal_context(reference)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
-        hyper = self.hyper(y, context, fresh)
+        hyper: HyperOutput = self.hyper(y, context, fresh)
         y_hat, likelihoods = self.estimate(y, hyper["params"])
         return {
             "l": l,

@@ -7,12 +7,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from glc_toolkit.types import Component, Likelihoods, StepOutput
+from glc_toolkit.types import Component, StepOutput
 
 
-def bpp_estimate(likelihoods: Mapping[str, Tensor] | Likelihoods, pixels: int) -> Tensor:
-    """Estimated bits per pixel of each sample (B,)."""
-    return cast(Tensor, sum(-p.float().log2().flatten(1).sum(1) for p in likelihoods.values())) / pixels
+def bpp_estimate(likelihoods: Mapping[str, object], pixels: int) -> Tensor:
+    """Estimated bits per pixel of each sample (B,), from the ``Likelihoods`` of a model."""
+    tensors = cast(Mapping[str, Tensor], likelihoods)  # a TypedDict does not say that all its values are
+    bits = [-p.float().log2().flatten(1).sum(1) for p in tensors.values()]
+    return torch.stack(bits).sum(0) / pixels
 
 
 class Rate(Component, nn.Module):
