@@ -49,8 +49,8 @@ class Component:
     """Arguments for the checks, of a component that is large or has arguments without a default."""
 
     tile_overlap: int = 32
-    """Latents that two tiles share where a picture is too large for a backbone. A quarter of them, next to each edge,
-    is not used."""
+    """Latents that two tiles share where a picture is too large for a backbone, 1 to 85. A quarter of them, next to
+    each edge, is not used."""
 
     @property
     def exact(self) -> Sequence[nn.Module]:

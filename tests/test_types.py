@@ -57,7 +57,7 @@ def test_a_component_that_lacks_a_promise_is_refused(plugin):
         registry.build("entropy_model", {"name": "none"})
 
 
-@pytest.mark.parametrize("overlap", [16, 48])
+@pytest.mark.parametrize("overlap", [8, 16, 42])
 def test_tiles_overlap_as_much_as_a_backbone_says(overlap, monkeypatch):
     """Blended tiles of what no tile changes are the whole."""
     monkeypatch.setattr(tiles, "SIDE", 64)
@@ -67,5 +67,7 @@ def test_tiles_overlap_as_much_as_a_backbone_says(overlap, monkeypatch):
     model.backbone.downsampling, seen = 1, []
     l = torch.rand(1, tiny.CHANNELS, 70, 90)
     torch.testing.assert_close(model.backbone_synthesis(l), l)
-    starts = range(0, 90 - overlap, 64 - overlap)
-    assert len(seen) == len(starts) * len(range(0, 70 - overlap, 64 - overlap))
+    assert len(seen) == len(range(0, 90 - overlap, 64 - overlap)) * len(range(0, 70 - overlap, 64 - overlap))
+    model.backbone.tile_overlap = 43
+    with pytest.raises(ValueError, match="tiles of 64 latents overlap by 1 to 42, not by 43"):
+        model.backbone_synthesis(l)

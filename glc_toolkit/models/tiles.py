@@ -21,7 +21,9 @@ def tiled(half: Callable[[Tensor], Tensor], t: Tensor, cell_in: int, cell_out: i
     """Run ``half`` of a backbone on ``t`` (B, C, h * cell_in, w * cell_in) -> (B, C', h * cell_out, w * cell_out).
 
     ``t`` goes through in one piece if it has no more latents (h * w) than a tile, and otherwise in tiles that share
-    ``overlap`` latents."""
+    ``overlap`` latents. Raises ``ValueError`` for an overlap by which three tiles would meet, or none."""
+    if not 0 < overlap <= 2 * SIDE // 3:
+        raise ValueError(f"tiles of {SIDE} latents overlap by 1 to {2 * SIDE // 3}, not by {overlap}")
     height, width = t.shape[2] // cell_in, t.shape[3] // cell_in
     if height * width <= SIDE**2:
         return half(t)
