@@ -53,7 +53,6 @@ class GLCModel(Passes, Modes, CompressionModel):
     """
 
     transform: Any  #: of the registry; the other slots are declared where they are used
-    downsampling_factor: Any  #: an int; sides of a picture are padded to multiples of it
 
     def __init__(self, config: dict, slots: tuple[str, ...], more: tuple[str, ...] = ()):
         super().__init__()
@@ -72,6 +71,11 @@ class GLCModel(Passes, Modes, CompressionModel):
         self.auxiliary = NoQuantiles()
         self.precision = "float32"
         self.seals = Seal(), Seal()  # of the weights that the tables are of: a decoder's, an encoder's
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Sides of ``x`` are padded to multiples of this."""
+        raise NotImplementedError
 
     def check_parts(self) -> None:
         """Raise ``ValueError`` for components that do not go with this model."""

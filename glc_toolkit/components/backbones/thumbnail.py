@@ -4,8 +4,8 @@ has seen many more pictures than a codec is trained on draws it large.
 x --thumbnail--> t --blocks of 4x4, and what a network adds--> l          analysis
 l --inverse blocks, and what a network adds--> t_hat --RRDBNet--> x_hat   synthesis
 
-The networks add nothing before training: ``l`` then is the block transform of the thumbnail, and so a codec that is
-built on this backbone begins as a transform codec with a learned entropy model.
+The networks add nothing before training. Until then ``l`` is the block transform of the thumbnail, and a codec on this
+backbone is a transform codec with a learned entropy model.
 """
 
 import math
