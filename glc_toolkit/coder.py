@@ -12,7 +12,7 @@ from glc_toolkit.types import BitstreamError
 
 PRECISION = 24
 SLACK = 8  # bytes by which a sound stream may differ from what its symbols are worth
-UNPAID = 256  # bytes that a stream may be shorter than its symbols are worth: zero bytes that are left out at its end
+UNPAID = 256  # bytes by which a stream may be shorter than its symbols are worth: zeros at its end are left out
 stream = constriction.stream  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -45,15 +45,16 @@ class Encoder:
             self._coder.encode(chosen.astype(np.int32), _model(cdf[row]))
 
     def bytes(self) -> bytes:
-        # The decoder reads zeros past the end, so zeros at the end need not be sent: but few enough to be believed.
+        # The decoder reads zeros past the end, so zeros at the end need not be sent, up to what it allows.
         whole = self._coder.get_compressed().astype(">u4").tobytes()
         return whole[: max(len(whole.rstrip(b"\0")), len(whole) - UNPAID + SLACK)]
 
 
 class Decoder:
-    """Reads what :class:`Encoder` wrote, asked in the same order with the same tables. ``worth`` is what the symbols of
-    each call are worth, in bytes: when they are worth more than there are, whatever is asked next would come from
-    nothing, and is not worth the work."""
+    """Reads what :class:`Encoder` wrote, asked in the same order with the same tables.
+
+    ``worth`` lists what the symbols of each call are worth, in bytes. Once they are worth more than the stream has, it
+    is damaged: further symbols would come from nothing, and are not read."""
 
     def __init__(self, data: bytes):
         self.worth: list[float] = []

@@ -1,8 +1,8 @@
-"""The published models: their size as configs, and where each of our tensors is in the files that were published.
+"""The published models: their configs, and the place of each of our tensors in the published files.
 
-``glc-image-paper`` and ``glc-video-paper`` are the models of the GLC authors, ``vqgan-f16-16384`` the VQGAN of
-taming-transformers that is their backbone's twin, layer by layer. They become the configs :data:`GLC_IMAGE` and
-:data:`GLC_VIDEO`, made of registry components alone.
+``glc-image-paper`` and ``glc-video-paper`` are the models of the GLC authors. ``vqgan-f16-16384`` is the VQGAN of
+taming-transformers, which has the same layers as their backbone. The configs :data:`GLC_IMAGE` and :data:`GLC_VIDEO`
+are made of registry components alone.
 """
 
 import re
@@ -70,7 +70,7 @@ GLC_VIDEO = {
 
 # -- names ------------------------------------------------------------------------------------------------------
 
-AUTHORS = {  # the start of our name: the start of theirs; the first that fits
+AUTHORS = {  # {the start of our name: the start of theirs}; the first that fits counts
     "backbone.generator.head.0.": "vqgan.generator.blocks.28.",
     "backbone.quantizer.": "vqgan.quantize.",
     "backbone.": "vqgan.",
@@ -95,7 +95,7 @@ AUTHORS_BLOCKS = (  # inside the blocks of the latent codec
     (r"^(transform\..*)\.depth_conv\.", r"\1.conv1.2."),
     (r"\.(subpel_conv|upsample)\.", r".\1.0."),
 )
-VIDEO = {  # likewise, for what is not in the image model
+VIDEO = {  # the same for the tensors of a video model outside its image model
     "own_backbone.generator.head.0.": "vqgan.generator.blocks.28.",
     "own_backbone.quantizer.": "vqgan.quantize.",
     "own_backbone.": "vqgan.",
@@ -125,11 +125,11 @@ VIDEO = {  # likewise, for what is not in the image model
     "context.prior.": "y_spatial_prior.conv.",
 }
 VIDEO_BLOCKS = r"\.([01])\.(conv1|depth_conv|conv2|adaptor|conv|conv_out)\.(weight|bias)$"
-PREDICTORS = ("code_pred_loss", "code_pred_pix_loss")  # as the authors named them, inside with our own names
+PREDICTORS = ("code_pred_loss", "code_pred_pix_loss")  # the names of the authors; the tensors inside have our names
 
 
 def authors_name(name: str) -> str:
-    """Where a tensor of ours is in the authors' file."""
+    """The name in the authors' file of one of our tensors."""
     if not name.startswith("backbone."):
         for pattern, replacement in AUTHORS_BLOCKS:
             name = re.sub(pattern, replacement, name)
@@ -137,7 +137,7 @@ def authors_name(name: str) -> str:
 
 
 def authors_video_name(name: str) -> str:
-    """Where a tensor of our video model, outside its image model, is in the authors' file."""
+    """The name in the authors' file of a tensor of our video model outside its image model."""
     if not name.startswith("own_backbone."):
         name = re.sub(VIDEO_BLOCKS, r".block.\1.\2.\3", name).replace(".block.0.conv1.", ".block.0.conv1.0.")
     return _renamed(name, VIDEO)
@@ -234,7 +234,7 @@ ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning.
 
 
 class Imported(NamedTuple):
-    """What a published file holds."""
+    """A published file, read."""
 
     model: GLCModel  #: in training mode: its entropy path in float32, as published
     predictors: dict[str, Tensor]  #: the code predictors, by their names in the file

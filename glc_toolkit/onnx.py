@@ -9,25 +9,30 @@
     transform_synthesis   y_hat, quality -> l_hat
     backbone_synthesis    l_hat -> x_hat, unclamped
 
-All of it is in float32, where no two machines are sure to agree on a scale: a stream is to be read by what wrote it.
+All networks are in float32. Two machines may not agree on a scale there, so the machine that wrote a stream has to read
+it.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from glc_toolkit.models.image import GLCImage
+from glc_toolkit.types import Exportable
 
 
 def export(model: GLCImage, folder: Path, width: int, height: int) -> list[Path]:
-    """Write the networks for pictures of one size, which is padded to multiples of the model's factor."""
+    """Write the networks for pictures of one size, which is padded to multiples of the model's factor.
+
+    Raises ``ValueError`` for a hyper module that is no :class:`glc_toolkit.types.Exportable`."""
+    if not isinstance(model.hyper, Exportable):
+        raise ValueError(f"the hyper module {model.config['hyper']['name']!r} lacks symbols or params")
     folder.mkdir(parents=True, exist_ok=True)
-    model = cast(GLCImage, model.plain())
-    for module in model.modules():  # vector-quantize-pytorch asks a tensor whether it is initialized, a graph cannot
-        if isinstance(getattr(module, "initted", None), Tensor):
+    model = model.plain()
+    for module in model.modules():  # vector-quantize-pytorch asks a tensor whether it is initialized; a graph cannot
+        if "initted" in dict(module.named_buffers(recurse=False)):
             del module.initted
             module.initted = True  # pyright: ignore[reportArgumentType]
     x = model.pad(torch.zeros(1, 3, height, width))
@@ -60,8 +65,8 @@ def networks(model: GLCImage, x: Tensor) -> Iterator[tuple[str, nn.Module, Calla
 
 
 def through_runtime(model: GLCImage, folder: Path) -> GLCImage:
-    """A copy of ``model`` whose networks ONNX Runtime computes, from what :func:`export` wrote; the rest, coding order
-    and coder, is the same code. For pictures of the exported size alone."""
+    """A copy of ``model`` whose networks run in ONNX Runtime, from the files that :func:`export` wrote. Coding order
+    and coder are the same code. It takes pictures of the exported size only."""
     import onnxruntime
 
     def network(name: str) -> Callable:
@@ -75,7 +80,7 @@ def through_runtime(model: GLCImage, folder: Path) -> GLCImage:
 
         return run
 
-    model = cast(GLCImage, model.plain())
+    model = model.plain()
     model.backbone.analysis, model.backbone.synthesis = network("backbone_analysis"), network("backbone_synthesis")
     model.transform.analysis, model.transform.synthesis = network("transform_analysis"), network("transform_synthesis")
     model.hyper.symbols, model.hyper.params = network("hyper_analysis"), network("hyper_synthesis")

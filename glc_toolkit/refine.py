@@ -1,7 +1,7 @@
 """Encoding with more effort: gradient descent on the latent of the picture at hand, for the decoder as it is.
 
-A trained encoder gives what is good for pictures on average. The latent of this one can be made better for the same
-decoder and the same number of bits (Campos et al., CVPRW 2019; Yang et al., NeurIPS 2020): the stream gets no new
+A trained encoder gives a latent that is good for pictures on average. Descent makes a better latent for one picture,
+for the same decoder and as many bits (Campos et al., CVPRW 2019; Yang et al., NeurIPS 2020). The stream gets no new
 element, and decoding costs what it did.
 """
 
@@ -17,18 +17,18 @@ from glc_toolkit import registry
 from glc_toolkit.components.fixed_point import to_floating_point
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
-from glc_toolkit.models.base import has_bf16
+from glc_toolkit.models.modes import has_bf16
 from glc_toolkit.models.tiles import spans
 from glc_toolkit.models.video import Reference
-from glc_toolkit.types import Backbone
+from glc_toolkit.types import Backbone, InterOutput
 
 Model = TypeVar("Model", bound=GLCModel)
 LEARNING_RATE = 0.35  # of Adam, in standard deviations of what coding changes in a channel of the latent
 LEARNING_RATE_P = 0.1  # of a P frame, in standard deviations of the latent: it starts from what the last frame found
-P_SHARE = 1 / 32  # of the steps of an intra frame: there are many P frames, and each goes on where the last stopped
+P_SHARE = 1 / 32  # steps of a P frame for each step of an intra frame: a P frame goes on where the last one stopped
 LMBDA = 16.0  # distortion that a bit a pixel is worth, to begin with
 VGG = 2.0  # weight of LPIPS-VGG for pictures
-MEMORY = 0.9  # what a frame's bytes still count, a frame later, where the bytes of P frames are held
+MEMORY = 0.9  # how much the bytes of a frame count one frame later, when the bytes of P frames are held
 BETAS = (0.8, 0.9)  # forgets soon, and with Nesterov's momentum: steps are few, and each has to count
 SIDE, OVERLAP = 64, 8  # of the windows that distortion is measured in, in latents: what keeps memory within bounds
 PART_SIDE, PART_SHARE = 16, 1 / 3  # VGG16 costs more than all else: each step looks at other parts, a third in all
@@ -37,8 +37,10 @@ CENTRES = (0.7548777, 0.5698403)  # from one part to the next, so that all of a 
 
 
 class Distortion(nn.Module):
-    """3 L1 + 2 LPIPS-Alex + 3 DISTS + ``vgg`` LPIPS-VGG + 20 grid of the pictures that ``backbone`` gives; DISTS and
-    LPIPS-VGG on parts of them. (Clips do without the latter, which a P frame's few steps cannot follow, too.)"""
+    """3 L1 + 2 LPIPS-Alex + 3 DISTS + ``vgg`` LPIPS-VGG + 20 grid, of the pictures that ``backbone`` draws.
+
+    DISTS and LPIPS-VGG look at parts of a picture. Clips leave LPIPS-VGG out: the few steps of a P frame cannot follow
+    one more metric."""
 
     def __init__(self, backbone: Backbone, device: torch.device, vgg: float = 0.0):
         super().__init__()
@@ -118,7 +120,7 @@ def refine(
     qualities = network.qualities(quality, 1, x.device)
     distortion = distortion or Distortion(network.backbone, x.device, VGG)
 
-    def code(l: Tensor) -> dict:
+    def code(l: Tensor) -> InterOutput:
         return network.code_latent(l, qualities)
 
     l = model.analysis(x).float()
@@ -169,7 +171,7 @@ class VideoRefiner:
         """The latent of a P frame, from ``l`` on."""
         qualities = self.network.qualities(self.quality, 1, x.device)
 
-        def code(l: Tensor) -> dict:
+        def code(l: Tensor) -> InterOutput:
             return self.network.code_inter(l, reference, qualities)
 
         rate = LEARNING_RATE_P * l.std(correction=0)
@@ -178,7 +180,7 @@ class VideoRefiner:
 
 def descend(
     l: Tensor,
-    code: Callable[[Tensor], dict],
+    code: Callable[[Tensor], InterOutput],
     distortion: Distortion,
     x: Tensor,
     steps: int,
@@ -221,7 +223,7 @@ def steered(lmbda: float, spent: float, budget: float) -> float:
 
 
 class Found(NamedTuple):
-    """What a descent came to for a frame. The frame after it needs it, too, or would have to undo it."""
+    """What a descent found for a frame. The frame after it starts from that; otherwise it would have to undo it."""
 
     l: Tensor  #: what the encoder gave for the frame
     offset: Tensor  #: from there to what was found
@@ -233,8 +235,8 @@ class Found(NamedTuple):
 
 
 def differentiable(model: Model) -> Model:
-    """A copy in float32 whose symbols pass gradients on; its hyper module and backbone stay as in use, and so z follows
-    y, but is not descended on."""
+    """A copy in float32 whose symbols pass gradients on. Its hyper module and backbone stay in evaluation: z follows y,
+    but gets no gradient."""
     network = copy.deepcopy(model).requires_grad_(False)
     for module in network.modules():
         if isinstance(module, GLCModel):  # a video model has an image model in it

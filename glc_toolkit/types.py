@@ -1,10 +1,16 @@
-"""What the components promise each other.
+"""What the components promise each other, what they may say about themselves, and the keys of the dicts they pass on.
 
 Shapes: ``x`` (B, 3, H, W) in [0, 1]; ``l`` and ``y`` (B, C, h, w); ``indices`` (B, G, h, w) integers, G codebooks a
 position; ``quality`` (B,) floats in [0, levels - 1].
+
+- A protocol for each kind of component is a must: :data:`PROMISES` names them.
+- :class:`Component` has what a component says about itself, with defaults.
+- The protocols of :data:`OPTIONS` are optional: each lets a part of the toolkit do more with a component.
+- The TypedDicts say what each key of a result is.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -24,6 +30,51 @@ class ModelFileError(Exception):
 
 class PictureError(ValueError):
     """Something given as a picture or a video is none, or one that cannot be written."""
+
+
+class Component:
+    """What a component says about itself. A plugin inherits this class beside ``nn.Module``, or has just the attributes
+    in which it differs; read one by :func:`trait`."""
+
+    conditional: bool = False
+    """A transform or hyper module takes the temporal context of a video, too."""
+
+    encoder_only: tuple[str, ...] = ()
+    """Prefixes of the tensors that no decoder needs. They are no part of a model's fingerprint."""
+
+    pixels_only: tuple[str, ...] = ()
+    """Prefixes of the tensors that no symbol depends on, but pixels do. They are stored in 8 bits."""
+
+    example_args: Mapping[str, object] = {}
+    """Arguments for the checks, of a component that is large or has arguments without a default."""
+
+    tile_overlap: int = 32
+    """Latents that two tiles share where a picture is too large for a backbone, 1 to 85. A quarter of them, next to
+    each edge, is not used."""
+
+    @property
+    def exact(self) -> Sequence[nn.Module]:
+        """The modules that decoding runs, each with a fixed-point form (:mod:`glc_toolkit.components.fixed_point`).
+        A hyper module has to have some; so has the transform of a video. All of a context and a temporal context
+        counts as exact."""
+        return ()
+
+
+Trait = Literal["conditional", "encoder_only", "pixels_only", "example_args", "tile_overlap", "exact"]
+
+
+def trait(component: object, name: Trait) -> Any:
+    """What ``component``, or its factory, says about itself, or else the default of :class:`Component`."""
+    default = () if name == "exact" else getattr(Component, name)
+    said = getattr(component, name, default)
+    if name in ("encoder_only", "pixels_only") and isinstance(said, str):
+        raise ValueError(f"it is a string; it has to be a tuple of prefixes, not {said!r}")
+    return said
+
+
+class Block(nn.Module):
+    """A unit of a network that training may compute twice: with ``checkpointing`` it keeps its input alone until the
+    gradient comes back. Blocks of a plugin inherit this class."""
 
 
 class Quantized(NamedTuple):
@@ -75,8 +126,9 @@ class Quantizer(Protocol):
 
 @runtime_checkable
 class Transform(Protocol):
-    """Latent <-> what is coded, with one learned gain per level, interpolated between. ``exact``, a list of the modules
-    that its synthesis runs, is needed where videos are built on it: each with a fixed-point form."""
+    """Latent <-> what is coded, with one learned gain per level, interpolated between.
+
+    A transform with ``conditional = True`` takes the temporal context as the last argument of both methods."""
 
     levels: int
 
@@ -87,13 +139,8 @@ class Transform(Protocol):
 
 @runtime_checkable
 class Temporal(Protocol):
-    """The latent decoded before -> the context ``c`` (B, C, h, w) that a video frame is coded with.
-
-    The transforms and hyper modules of a video model have ``conditional = True`` and take the context, too: a transform
-    as the last argument of both methods; a hyper module as ``hyper(y, context, fresh)``, ``encode(encoder, y, context,
-    fresh)`` and ``decode(decoder, context, fresh)``. All that decoding runs is in ``exact``, a list of modules, and has
-    a fixed-point form.
-    """
+    """The latent decoded before -> the context ``c`` (B, C, h, w) that a video frame is coded with. Every layer has a
+    fixed-point form."""
 
     def __call__(self, l_hat: Tensor, adaptor: int | None) -> Tensor:
         """``adaptor`` numbers the frames of a cycle; None is a frame that starts afresh."""
@@ -102,14 +149,20 @@ class Temporal(Protocol):
 
 @runtime_checkable
 class Hyper(Protocol):
-    """Side information, and what the decoder learns from it. Also a ``compressai.latent_codecs.LatentCodec``."""
+    """Side information, and what the decoder learns from it. Also a ``compressai.latent_codecs.LatentCodec``.
+
+    One with ``conditional = True`` takes the temporal context: ``hyper(y, context, fresh)``, ``encode(encoder, y,
+    context, fresh)`` and ``decode(decoder, context, fresh)``; ``fresh`` is True for a frame that starts afresh.
+    """
 
     downsampling: int  #: of z against y
-    exact: list[nn.Module]  #: all that decoding runs, each with a fixed-point form
 
-    def __call__(self, y: Tensor) -> dict:
-        """-> ``{"likelihoods": {"z": ...}, "params": (B, 3 * C, h, w) [step | scales | means], "loss": scalar}``."""
+    @property
+    def exact(self) -> Sequence[nn.Module]:
+        """All that decoding runs, each with a fixed-point form."""
         ...
+
+    def __call__(self, y: Tensor) -> "HyperOutput": ...
 
     def encode(self, encoder: "SymbolEncoder", y: Tensor) -> Tensor:
         """Code one image's z (B = 1) and return ``params``."""
@@ -121,6 +174,25 @@ class Hyper(Protocol):
 
     def update(self, force: bool = False) -> bool:
         """Fill the coding tables of z; True if that was needed."""
+        ...
+
+
+@runtime_checkable
+class EntropyCoder(Protocol):
+    """Every entropy model: writes and reads symbols by its coding tables. It also is a
+    ``compressai.entropy_models.EntropyModel``; ``TableCoding`` of :mod:`glc_toolkit.components.entropy.tables` has all
+    of this."""
+
+    def put(self, encoder: "SymbolEncoder", symbols: Tensor, rows: Tensor) -> None:
+        """Write integer ``symbols`` (n,), each by the table of its row (n,)."""
+        ...
+
+    def get(self, decoder: "SymbolDecoder", rows: Tensor) -> Tensor:
+        """Read a symbol for each of ``rows`` (n,) -> (n,) int64."""
+        ...
+
+    def update(self, force: bool = False) -> bool:
+        """Fill the coding tables; True if that was needed."""
         ...
 
 
@@ -179,10 +251,195 @@ class SymbolDecoder(Protocol):
     def get(self, rows: np.ndarray, cdf: np.ndarray, offset: np.ndarray) -> np.ndarray: ...
 
 
+@runtime_checkable
+class Loss(Protocol):
+    """A term of what training minimizes. One with :class:`Adversary`'s methods has a discriminator, too."""
+
+    def __call__(self, out: "StepOutput") -> Tensor:
+        """-> a scalar with a gradient."""
+        ...
+
+
+@runtime_checkable
+class Adversary(Protocol):
+    """A loss with a discriminator, which training gives an optimizer of its own."""
+
+    def discriminator_loss(self, out: "StepOutput") -> Tensor:
+        """What the discriminator minimizes; no gradient passes to ``x_hat``."""
+        ...
+
+
+@runtime_checkable
+class Balanced(Protocol):
+    """An adversary whose weight follows the other losses (VQGAN; Esser et al., CVPR 2021)."""
+
+    def adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
+        """Scalar weight from the gradients of both losses with respect to ``last_weight`` of the backbone."""
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """How good a picture is, given its original."""
+
+    higher_is_better: bool
+
+    def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Both (B, 3, H, W) in [0, 1] -> (B,); NaN where a picture is too small to have a value."""
+        ...
+
+
 PROMISES = {  # by kind of component
     "backbone": Backbone,
     "quantizer": Quantizer,
     "transform": Transform,
+    "temporal": Temporal,
     "hyper": Hyper,
+    "entropy_model": EntropyCoder,
     "context": Context,
+    "loss": Loss,
+    "metric": Metric,
 }
+
+
+# -- what a component may offer ---------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Compiled(Protocol):
+    """A backbone whose networks ``compile: true`` of a training stage compiles. Without it, none are."""
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The modules that take nearly all of the time, called as modules."""
+        ...
+
+
+@runtime_checkable
+class Thumbnails(Protocol):
+    """A backbone whose latent draws a thumbnail: what the training objective ``thumbnail`` needs."""
+
+    def thumbnail(self, x: Tensor) -> Tensor:
+        """``x`` (B, 3, H, W) -> (B, 3, H / 4, W / 4) in [0, 1]."""
+        ...
+
+    def draw(self, l: Tensor) -> Tensor:
+        """``l`` -> the thumbnail that it stands for, about [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A hyper module for pictures that ``glc zoo export`` can write as ONNX, as two networks with symbols between."""
+
+    def symbols(self, y: Tensor) -> Tensor:
+        """The integers that are coded."""
+        ...
+
+    def params(self, symbols: Tensor) -> Tensor:
+        """What a decoder makes of them: (B, 3 * C, h, w) [step | scales | means]."""
+        ...
+
+
+OPTIONS = {  # by kind of component, and by the part of the toolkit that makes use of it
+    "backbone": {"compile": Compiled, "thumbnail": Thumbnails},
+    "hyper": {"onnx": Exportable},
+    "loss": {"discriminator": Adversary, "balance": Balanced},
+}
+
+
+# -- what is passed on ------------------------------------------------------------------------------------------
+
+
+class HyperLikelihoods(TypedDict):
+    """Probability of each symbol of z, in (0, 1]; the sum of -log2 is the rate in bits."""
+
+    z: Tensor  #: (B, G, h', w') of indices, or (B, C, h', w') of integers
+
+
+class Likelihoods(HyperLikelihoods):
+    """The same of all symbols."""
+
+    y: Tensor  #: (B, C, h, w); 1 where nothing is coded
+
+
+class Codes(TypedDict, total=False):
+    """What a hyper module with a codebook gives besides."""
+
+    indices: Tensor  #: (B, G, h', w') int64, of z
+
+
+class HyperOutput(Codes):
+    """What a hyper module's forward pass gives."""
+
+    likelihoods: HyperLikelihoods
+    params: Tensor  #: (B, 3 * C, h, w): step, then scales, then means; the last two in units of the step
+    loss: Tensor  #: scalar, the quantizer's; zero where it learns by other means
+
+
+class LatentOutput(TypedDict):
+    """What ``code_latent`` of an image model gives: all between the two halves of the backbone."""
+
+    l: Tensor  #: (B, latent_channels, h, w), as it was given
+    l_hat: Tensor  #: the same, decoded
+    y_hat: Tensor  #: (B, C, h, w), what a decoder knows of y
+    likelihoods: Likelihoods  #: of y and z
+    hyper_loss: Tensor  #: scalar, ``loss`` of :class:`HyperOutput`
+    indices: Tensor | None  #: those of :class:`HyperOutput`
+    quality: Tensor  #: (B,) in [0, levels - 1]
+
+
+class ImageOutput(LatentOutput):
+    """What the forward pass of an image model gives."""
+
+    x_hat: Tensor  #: (B, 3, H, W), in [0, 1] in evaluation; in training unclamped
+
+
+class InterOutput(TypedDict):
+    """What ``code_inter`` of a video model gives for one P frame; keys as in :class:`LatentOutput`."""
+
+    l: Tensor
+    l_hat: Tensor
+    y_hat: Tensor
+    likelihoods: Likelihoods
+    hyper_loss: Tensor
+    indices: Tensor | None
+
+
+class ClipLatents(TypedDict):
+    """What ``code_latents`` of a video model gives: lists, an entry a frame; keys as in :class:`LatentOutput`."""
+
+    l: list[Tensor]
+    l_hat: list[Tensor]
+    y_hat: list[Tensor]
+    likelihoods: list[Likelihoods]
+    hyper_loss: list[Tensor]
+    indices: list[Tensor | None]
+    quality: Tensor  #: (B,), one for all frames of a clip
+
+
+class ClipOutput(ClipLatents):
+    """What the forward pass of a video model gives."""
+
+    x_hat: list[Tensor]  #: each (B, 3, H, W), in [0, 1] in evaluation; in training unclamped
+
+
+class StepOutput(TypedDict):
+    """What a training step knows, and a loss is called with.
+
+    Each key names the objectives that have it; in a stage of another objective it is missing. For a video model, B
+    counts the P frames of all clips, but in ``x`` and ``x_hat`` the clips."""
+
+    x: Tensor  #: all: (B, 3, H, W) in [0, 1]; of a video, one frame of each clip
+    x_hat: Tensor  #: vqvae, joint: like ``x``, unclamped
+    l: Tensor  #: all: (B, latent_channels, h, w)
+    l_hat: Tensor  #: all: like ``l``; of vqvae it is ``l`` by its nearest codes
+    y_hat: Tensor  #: latent, thumbnail, joint, of pictures: (B, C, h, w)
+    likelihoods: Likelihoods  #: latent, thumbnail, joint: of y and z
+    quality: Tensor  #: latent, thumbnail, joint: (B,) in [0, levels - 1]
+    hyper_loss: Tensor  #: latent, thumbnail, joint: scalar, the hyper module's quantizer's
+    indices: Tensor | None  #: latent, thumbnail, joint: (B, G, h', w') int64, of z; None without a codebook
+    codebook_loss: Tensor  #: vqvae: scalar, the backbone's quantizer's
+    codes: Tensor  #: vqvae, latent, and joint with the loss code_prediction: (B, G, h, w) int64, of ``l``
+    t: Tensor  #: thumbnail, and joint with the loss thumbnail_mse: (B, 3, H / 4, W / 4) in [0, 1]
+    t_hat: Tensor  #: likewise: like ``t``, drawn from ``l_hat``, unclamped

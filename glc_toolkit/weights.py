@@ -3,6 +3,8 @@
 Weights are stored in float16, but for the convolutions that no decoder's symbol depends on: those that only an encoder
 runs, and those that make pixels of a decoded latent. They take 8 bits and a scale for each output channel (of the
 shipped model's generator that makes a difference of 54 dB and more, and none to LPIPS). On request all are float32.
+A model that is ready to code keeps every bit that a decoder uses, in float32 where it takes that: its streams are to be
+decoded by what is stored.
 
 A file may come from anywhere. :func:`read` answers whatever is wrong in it with :class:`ModelFileError`, and takes no
 more memory than its size warrants.
@@ -10,6 +12,7 @@ more memory than its size warrants.
 
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -35,9 +38,9 @@ FACTS = "glc_toolkit"  # the key of our metadata
 TOO_LARGE = "its config asks for far more than the tensors that are stored"
 
 
-def write(model: GLCModel, path: Path, exact: bool = False) -> None:
-    """Store ``model`` (on the CPU, in evaluation mode), which is left as it is stored: rounded (to float32 only if
-    ``exact``), its tables new."""
+def write(model: GLCModel, path: Path, exact: bool | None = None) -> None:
+    """Store ``model`` (on the CPU, in evaluation mode), which is left as it is stored: rounded as :func:`pack` says,
+    its tables new."""
     stored = pack(model, exact)
     model.load_state_dict({**model.state_dict(), **unpack(stored)})
     model.update(force=True)
@@ -172,24 +175,53 @@ def layout(part: TableCoding) -> tuple[int, int, int] | None:
     return None
 
 
-def pack(model: GLCModel, exact: bool = False) -> dict[str, Tensor]:
-    """Parameters as they are stored: see the top of this file. One that has several names is stored under each."""
+def pack(model: GLCModel, exact: bool | None = None) -> dict[str, Tensor]:
+    """Parameters as they are stored: see the top of this file. One that has several names is stored under each.
+
+    ``exact`` says whether all are stored in float32. None stores so what rounding would change for a decoder, if the
+    model is ready to code, and nothing else.
+    """
     modules = model.named_modules(remove_duplicate=False)
     convolutions = {f"{name}.weight" for name, m in modules if isinstance(m, torch.nn.Conv2d)}
-    stored, kept = {}, model.state_dict()
+    keep = exact is None and model.is_ready
+    idle = tuple(name for name in model.encoder_only if "hyper." not in name)  # the tables are made of the hyper module
+    stored, kept, changed = {}, model.state_dict(), 0
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name not in kept:  # NoQuantiles
             continue
-        value = parameter.detach()
-        if exact:
-            stored[name] = value.float().contiguous().clone()
-        elif name.startswith((*model.encoder_only, *model.pixels_only)) and name in convolutions:
-            scale = value.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12) / 127
-            stored[name] = (value / scale).round().to(torch.int8).contiguous()
-            stored[name + SCALE] = scale.contiguous()
-        else:
-            stored[name] = value.half().contiguous()
+        value = parameter.detach().float()
+        rounded = {name: value.half()}
+        if name.startswith((*model.encoder_only, *model.pixels_only)) and name in convolutions:
+            scale = scale_of(value)
+            rounded = {name: (value / scale).round().to(torch.int8), name + SCALE: scale}
+        needed = keep and not name.startswith(idle) and not same(rounded, name, value)
+        changed += needed
+        if exact or needed:
+            rounded = {name: value.clone()}
+        stored |= {key: tensor.contiguous() for key, tensor in rounded.items()}
+    if changed:
+        warnings.warn(
+            f"{changed} tensors are stored in float32, since the model has tables and its streams are to be decoded; "
+            "exact=False stores a smaller model, which decodes none of them",
+            stacklevel=4,
+        )
     return stored
+
+
+def same(rounded: dict[str, Tensor], name: str, value: Tensor) -> bool:
+    """Whether what is stored of ``name`` gives ``value`` again."""
+    read = rounded[name].float() * rounded.get(name + SCALE, 1.0)
+    return torch.equal(read, value)
+
+
+def scale_of(value: Tensor) -> Tensor:
+    """What one of 127 steps is, for each output channel (C, 1, 1, 1) of ``value``. What was read from a file gets the
+    scale that it had there, which a division gives but for the last bit."""
+    scale = value.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12) / 127
+    for near in (torch.nextafter(scale, torch.inf * scale), torch.nextafter(scale, torch.zeros_like(scale))):
+        wrong, right = (((value / s).round() * s != value).flatten(1).any(1) for s in (scale, near))
+        scale = torch.where((wrong & ~right)[:, None, None, None], near, scale)
+    return scale
 
 
 def unpack(stored: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -152,9 +152,14 @@ def _listed(sums: Path) -> dict[str, str]:
     return listed
 
 
-def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", exact: bool = False) -> Path:
-    """Write a trained model as a zoo folder; coding tables are made from the weights as they are stored, which is in
-    float32 if ``exact`` and in a quarter to half of the bytes if not. Files that are there stay until all are written.
+def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", exact: bool | None = None) -> Path:
+    """Write a trained model as a zoo folder; coding tables are made from the weights as they are stored.
+
+    ``exact=True`` stores float32. ``exact=False`` rounds to a quarter to half of the bytes, and so makes another model
+    of one that has coded. The default rounds a model, unless it is ready to code: ``update()`` was called for its
+    weights, and streams of it may exist. Such a model is stored as it decodes, with a warning where that takes float32.
+    Files that are there stay until all are written.
+
     Raises ``OSError`` if they cannot be, and :class:`ModelFileError` for a model that could not be loaded again."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -333,7 +338,7 @@ def push(
     model: GLCModel | str | os.PathLike,
     repository: str,
     private: bool | None = None,
-    exact: bool = False,
+    exact: bool | None = None,
     **metadata: object,
 ) -> str:
     """Upload a model to the Hugging Face hub.

@@ -40,8 +40,9 @@ def test_builtins_come_through_the_hooks():
 
 
 def test_a_plugin_adds_a_component(plugin):
-    plugin("third party", glc_metrics=lambda: {"zero": lambda: "a metric"})
-    assert registry.build("metric", {"name": "zero"}) == "a metric"
+    metric = types.SimpleNamespace(higher_is_better=True)
+    plugin("third party", glc_metrics=lambda: {"zero": lambda: metric})
+    assert registry.build("metric", {"name": "zero"}) is metric
     assert registry.plugin_of("metric", "zero") == "third party"
 
 

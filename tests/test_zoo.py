@@ -492,3 +492,52 @@ def test_compressai_knows_all_models_but_broken_ones(tiny_folder, tmp_path, monk
     assert "half" not in known and known["whole"](3).default_quality == 2
     with pytest.raises(ValueError, match="quality of 'whole' has to be between 1 and 3, not 4"):
         known["whole"](4)
+
+
+ELSEWHERE = """
+import sys, torch
+from glc_toolkit import zoo
+strings = torch.load(sys.argv[2], weights_only=True)
+torch.save(zoo.load(sys.argv[1]).decompress([[bytes(s.numpy()) for s in strings]], (64, 96))["x_hat"], sys.argv[3])
+"""
+
+
+def test_a_tuned_model_and_its_file_are_the_same(tiny_folder, tmp_path):
+    """Strings that a model wrote before it was saved are decoded by what was saved, in another process."""
+    torch.manual_seed(0)
+    model, x = zoo.load(tiny_folder), torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1 + 1e-3 * torch.randn_like(parameter))
+    with pytest.raises(RuntimeError, match=r"call update\(\) before coding: the coding tables are not of"):
+        model.compress(x)
+    weights = {name: parameter.clone() for name, parameter in model.train().named_parameters()}
+    assert model.eval().update() and not model.update()
+    assert all(torch.equal(p, weights[name].to(p.dtype)) for name, p in model.named_parameters())
+    strings = model.compress(x)["strings"][0]
+    with pytest.warns(UserWarning, match="stored in float32, since the model has tables"):
+        folder = zoo.save(model, tmp_path / "tuned", "tuned")
+    assert zoo.load(folder).fingerprint() == model.fingerprint()
+    torch.save([torch.frombuffer(bytearray(s), dtype=torch.uint8) for s in strings], tmp_path / "strings.pt")
+    command = [sys.executable, "-W", "ignore", "-c", ELSEWHERE, folder, tmp_path / "strings.pt", tmp_path / "x_hat.pt"]
+    subprocess.run(command, check=True)
+    x_hat = torch.load(tmp_path / "x_hat.pt", weights_only=True)
+    torch.testing.assert_close(x_hat, model.decompress([strings], (64, 96))["x_hat"], rtol=0, atol=1e-5)
+    small = zoo.save(model, tmp_path / "small", "small", exact=False)
+    assert (small / zoo.WEIGHTS).stat().st_size < 0.6 * (folder / zoo.WEIGHTS).stat().st_size
+    assert zoo.load(small).fingerprint() != model.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["glc-image-0.03", "glc-video-0.01"])
+def test_a_loaded_model_is_saved_as_it_was(name, tmp_path):
+    model = zoo.load(name)
+    saved = zoo.save(model, tmp_path / "again", name)
+    assert zoo.load(saved).fingerprint() == model.fingerprint()
+    assert (saved / zoo.WEIGHTS).stat().st_size == pytest.approx(zoo.info(name)["bytes"], rel=0.01)
+
+
+def test_evaluation_edits_no_weight():
+    model = GLCImage(tiny.MODEL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.eval()
+    assert all(torch.equal(value, before[name].to(value.dtype)) for name, value in model.state_dict().items())

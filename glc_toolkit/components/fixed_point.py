@@ -1,12 +1,12 @@
 """Arithmetic that gives the same bits on every machine: what an entropy decoder is made of.
 
-In evaluation its networks run in float64, the widest parts in float32. An elementwise operation has one result in IEEE
-arithmetic; a sum of products would depend on its order, so sums are made of integers, which do not:
+In evaluation its networks run in float64, and their widest parts in float32. An elementwise operation has one result in
+IEEE arithmetic. A sum of products in floats would depend on its order, so these sums are made of integers:
 
-- An ordinary convolution takes the channels of each position as 16-bit integers times a power of two that fits them,
-  and its weights likewise, all with one power. The sums of products fit 32 bits.
-- A depth-wise one takes multiples of 2**-16: products are multiples of 2**-32 and float64 holds their sums, below
-  2**21, exactly.
+- An ordinary convolution takes the channels of each position as 16-bit integers times a power of two that fits them. It
+  takes its weights in the same way, all with one power of two. The sums of products fit 32 bits.
+- A depth-wise convolution takes multiples of 2**-16. Products are multiples of 2**-32, and float64 holds their sums,
+  below 2**21, exactly.
 
 Source: dynamic quantization by rows, as in LLM.int8() (Dettmers et al., NeurIPS 2022), with two digits instead of one.
 """
@@ -24,7 +24,7 @@ LARGEST = 2.0**11  # that a convolution takes
 LARGEST_SUM = 2.0**21  # 2**53 steps of 2**-32
 ROUNDING = 1.5 * 2.0**36  # where float64 has steps of 2**-16
 WHOLE = {torch.float64: (1.5 * 2.0**52, torch.int64), torch.float32: (1.5 * 2.0**23, torch.int32)}  # steps of one
-SMALLEST = 2.0**-17  # of no less than this are the integers of a row 16 bits long
+SMALLEST = 2.0**-17  # the largest number of a row that still gets all 16 bits is no less than this
 HEADROOM = 1 + 2.0**-7  # for digits of a byte, the higher of which is rounded to nearest
 MOST = 32514  # 2**15 without the headroom
 MOST_INPUTS = 512  # whose sums stay below 2**31; with more, weights have a bit less for each doubling
@@ -41,7 +41,7 @@ def fixed(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def to_fixed_point(network: nn.Module) -> None:
-    """Take ``network`` to float64 and make what its exact layers multiply by.
+    """Take ``network`` to float64 and make what its exact layers multiply by. No weight changes its value.
 
     Raises ValueError if there is a layer whose sums are not exact, or if weights allow sums beyond the range.
     """
@@ -58,9 +58,6 @@ def to_fixed_point(network: nn.Module) -> None:
         if isinstance(module, FixedConv):
             module.prepare(name)
             module.exact = True
-        else:
-            for weight in weights:
-                weight.copy_(torch.round(weight * STEPS) / STEPS)
 
 
 def to_floating_point(network: nn.Module) -> None:
@@ -101,6 +98,8 @@ class FixedConv(nn.Conv2d):
     high: Tensor  #: high digits of the weights, (kernel area * outputs, inputs) int8
     crossed: Tensor  #: low digits and high ones beside each other, for what is multiplied by high and low ones
     unit: Tensor  #: what one of a sum of products stands for, but for the power of two of the inputs
+    taps: Tensor  #: weights of a depth-wise one on the grid, (kernel area, channels, 1, 1) float64
+    offset: Tensor  #: its bias on the grid, (channels, 1, 1) float64
 
     def __init__(self, *args, output: torch.dtype = torch.float64, **kwargs):
         super().__init__(*args, **kwargs)
@@ -117,20 +116,21 @@ class FixedConv(nn.Conv2d):
             raise ValueError(f"a convolution in an entropy decoder is depth-wise or has one group, not {self}")
         self.output = output
         self.exact = False
-        for name in ("high", "crossed", "unit"):
+        for name in ("high", "crossed", "unit", "taps", "offset"):
             self.register_buffer(name, None, persistent=False)
 
     def prepare(self, name: str) -> None:
         """What :meth:`forward` multiplies by. Raises ValueError if a sum could leave the exact range."""
         if self.groups > 1:
-            for parameter in (self.weight, self.bias):
-                parameter.copy_(torch.round(parameter * STEPS) / STEPS)
-            largest = (LARGEST * self.weight.abs().sum((1, 2, 3)) + self.bias.abs()).max()
+            weight, bias = (torch.round(parameter * STEPS) / STEPS for parameter in (self.weight, self.bias))
+            largest = (LARGEST * weight.abs().sum((1, 2, 3)) + bias.abs()).max()
             if not largest < LARGEST_SUM:
                 raise ValueError(
                     f"{name}: its weights allow sums of {largest:.3g}, "
                     f"of which only those below {LARGEST_SUM:.3g} are exact"
                 )
+            self.taps = weight.permute(2, 3, 0, 1).reshape(-1, self.out_channels, 1, 1)
+            self.offset = bias[:, None, None]
             return
         if not self.weight.abs().max() <= LARGEST:
             raise ValueError(f"{name}: its weights reach {self.weight.abs().max():.3g}, and {LARGEST:g} are exact")
@@ -157,9 +157,8 @@ class FixedConv(nn.Conv2d):
         height, width = x.shape[-2:]
         shifted = F.pad(x, (side // 2,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, side, side, H, W)
         parts = [part for row in shifted.unbind(2) for part in row.unbind(2)]
-        taps = self.weight.permute(2, 3, 0, 1).reshape(-1, self.out_channels, 1, 1)
-        out = torch.addcmul(self.bias[:, None, None], taps[0], parts[0])
-        for tap, part in zip(taps[1:], parts[1:], strict=True):
+        out = torch.addcmul(self.offset, self.taps[0], parts[0])
+        for tap, part in zip(self.taps[1:], parts[1:], strict=True):
             out.addcmul_(tap, part)
         return out
 
@@ -180,8 +179,8 @@ class FixedConv(nn.Conv2d):
         return taps.permute(0, 3, 1, 2)
 
     def products(self, rows: Tensor, bias: Tensor) -> Tensor:
-        """``rows`` (N, inputs) -> (N, kernel area * outputs), plus ``bias``. The product of two low digits is left out:
-        it is smaller than what rounding to integers leaves out."""
+        """``rows`` (N, inputs) -> (N, kernel area * outputs), plus ``bias``. Products of two low digits are left out:
+        they are smaller than the rounding to integers."""
         whole, unit = integers(rows)
         both = digits(whole)
         high, both = both[:, 0], both.flatten(1)
@@ -198,7 +197,7 @@ def products_of_bytes(rows: Tensor, columns: Tensor) -> Tensor:
 
 @torch.library.custom_op("glc_toolkit::products_of_bytes", mutates_args=())
 def in_a_graph(rows: Tensor, columns: Tensor) -> Tensor:
-    """The same as one operation, which a compiler neither looks into nor changes."""
+    """:func:`products_of_bytes` as one operation, which a compiler neither looks into nor changes."""
     return exact_way(rows.device.type, *columns.shape)(rows, columns)
 
 
@@ -236,7 +235,7 @@ def in_float64(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def is_possible(way: Callable, device: str, inputs: int) -> bool:
-    """Of K = 1 PyTorch's product of bytes may write nothing (pytorch/pytorch#195066)."""
+    """Whether ``way`` runs here. With K = 1, PyTorch's product of bytes may write nothing (pytorch/pytorch#195066)."""
     return way is not in_int8 or (device == "cpu" and inputs > 1 and torch.cpu._is_vnni_supported())
 
 

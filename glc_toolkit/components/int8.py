@@ -1,7 +1,7 @@
-"""Convolutions in 8-bit integers, for the half of a codec that no symbol depends on.
+"""Convolutions in 8-bit integers, for the backbone, on which no symbol depends.
 
-Processors that multiply 8-bit integers (VNNI) do so twice as fast as they do bf16. Weights are rounded by output
-channel, features by their range in the picture at hand, so that nothing has to be calibrated.
+Processors with VNNI multiply 8-bit integers twice as fast as bf16 numbers. Weights are rounded with a scale for each
+output channel. Features are rounded by their range in the picture at hand, so that nothing has to be calibrated.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ LEAST_CHANNELS = 64  # with fewer, rounding features costs more than is gained
 
 
 class Int8Conv2d(nn.Module):
-    """``conv`` with products in 8-bit integers; for a gradient, or on another device, ``conv`` itself.
+    """``conv`` with products in 8-bit integers. Where a gradient is needed, or on a GPU, it is ``conv`` itself.
 
     ``forward``: (B, C, H, W) in bf16, channels last, to the same.
     """
@@ -90,7 +90,7 @@ class Int8Upsample(nn.Module):
 
 
 def to_int8(module: nn.Module) -> None:
-    """Let residual blocks and upsampling compute in 8-bit integers: most of a backbone's products are there."""
+    """Let residual blocks and upsampling, which have most of a backbone's products, compute in 8-bit integers."""
     for parent in [*module.modules()]:
         for name, child in parent.named_children():
             if isinstance(child, Upsample):
@@ -110,8 +110,9 @@ def has_int8(device: torch.device) -> bool:
 
 @cache
 def works() -> bool:
-    """Tried on random features and weights, and on the largest of both, whose sums saturate in older instructions."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():  # who loads a model keeps their random numbers
+    """Whether products of bytes are right here: tried on random features and weights, and on the largest, whose sums
+    saturate in older instructions."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # loading a model must not move the random numbers
         conv = nn.Conv2d(LEAST_CHANNELS, LEAST_CHANNELS, 3, padding=1, dtype=torch.bfloat16)
         x = torch.rand(1, LEAST_CHANNELS, 8, 8).bfloat16()
         try:

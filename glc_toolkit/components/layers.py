@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glc_toolkit.components.fixed_point import AT_ONCE, STEPS, FixedConv, fixed
+from glc_toolkit.types import Block
 
 
 def residual(x: Tensor, h: Tensor) -> Tensor:
@@ -99,21 +100,21 @@ class SumFFN(nn.Module):
         return residual(x, self.conv_out(F.leaky_relu(a, 0.1) + F.leaky_relu(b, 0.01)))
 
 
-class DepthConvBlock(nn.Sequential):
+class DepthConvBlock(Block, nn.Sequential):
     """:class:`DepthConv` then :class:`GatedFFN`."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(DepthConv(inputs, outputs), GatedFFN(outputs))
 
 
-class SumDepthConvBlock(nn.Sequential):
+class SumDepthConvBlock(Block, nn.Sequential):
     """:class:`DepthConv` then :class:`SumFFN`: the block of GLC-video."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(DepthConv(inputs, outputs), SumFFN(outputs))
 
 
-class GatedDepthConvBlock(nn.Sequential):
+class GatedDepthConvBlock(Block, nn.Sequential):
     """:class:`GatedDepthConv` then :class:`GatedFFN`."""
 
     def __init__(self, inputs: int, outputs: int):

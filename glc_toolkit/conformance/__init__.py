@@ -7,6 +7,7 @@ A plugin's own tests run them with two lines::
 
     PLUGIN = "my_plugin"
 
-A factory is built with the arguments its slot supplies; one that needs more, or is too large to check so, names
-them in an attribute ``example_args``.
+A factory is built with the arguments that its slot supplies. One that needs more, or is too large to be checked so,
+names further arguments in an attribute ``example_args``. A component may leave out an option, as
+:data:`glc_toolkit.types.OPTIONS` calls it: its check is skipped, and says what will not work.
 """

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ import torch
 from compressai.entropy_models import EntropyModel
 from compressai.latent_codecs import LatentCodec
 from PIL import Image
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from glc_toolkit import registry, types
 from glc_toolkit.coder import Decoder, Encoder
+from glc_toolkit.components.backbones.vqgan import ResBlock, Upsample
 from glc_toolkit.components.fixed_point import to_fixed_point
 from glc_toolkit.conformance import tiny
 from glc_toolkit.conformance.exact import ExactOnly
@@ -51,7 +55,7 @@ def seed():
 
 def conditional(kind: str, name: str) -> bool:
     """Whether a transform or hyper module is of a video model: it takes the temporal context, too."""
-    return getattr(registry.components(kind)[name][0], "conditional", False)
+    return types.trait(registry.components(kind)[name][0], "conditional")
 
 
 def latent(batch: int = 2, channels: int = tiny.CHANNELS, side: int = 8) -> torch.Tensor:
@@ -104,6 +108,72 @@ def test_backbone(name):
     x_hat.mean().backward()
     learns("last_weight, from x_hat", [backbone.last_weight.grad])
     learns("the backbone, from x_hat", [p.grad for p in backbone.parameters()])
+
+
+@every("backbone")
+def test_backbone_compiled(name):
+    """Option compile: networks of its own that training compiles."""
+    backbone = tiny.build("backbone", name)
+    if not isinstance(backbone, types.Compiled):
+        pytest.skip("has no networks of types.Compiled; compile: true compiles none of it")
+    own = set(backbone.modules())
+    assert backbone.networks and own.issuperset(backbone.networks), "networks have to be modules of the backbone"
+
+
+@every("backbone")
+def test_backbone_checkpointed(name):
+    """Option checkpointing: blocks that training computes twice, with the same gradients."""
+    backbone = tiny.build("backbone", name)
+    blocks = [module for module in backbone.modules() if isinstance(module, types.Block)]
+    if not blocks:
+        pytest.skip("has no types.Block; checkpointing: true saves no memory in it")
+    l = latent(1, backbone.latent_channels, 4)
+    gradients = []
+    for _ in range(2):
+        backbone.zero_grad()
+        backbone.synthesis(l).square().mean().backward()
+        gradients.append(backbone.last_weight.grad.clone())
+        for block in blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    alike("gradients with and without checkpointing", *gradients, rtol=1e-4, atol=1e-6)
+
+
+@every("backbone")
+def test_backbone_in_int8(name):
+    """Option int8: residual blocks and upsampling of the toolkit, which have a form in 8-bit integers."""
+    if not any(isinstance(layer, (ResBlock, Upsample)) for layer in tiny.build("backbone", name).modules()):
+        pytest.skip("has no ResBlock and no Upsample of the toolkit; precision int8 computes it in bf16")
+
+
+@every("backbone")
+def test_backbone_grows(name):
+    """Option grow: residual blocks in a sequence, which a recipe may add to a trained model."""
+    sequences = [part for part in tiny.build("backbone", name).modules() if isinstance(part, nn.Sequential)]
+    if not any(isinstance(layer, ResBlock) for layers in sequences for layer in layers):
+        pytest.skip("has no sequence with a ResBlock of the toolkit; a recipe starts from one of the same depth alone")
+
+
+@every("backbone")
+def test_backbone_draws_thumbnails(name):
+    """Option thumbnail: what the objective thumbnail trains."""
+    backbone = tiny.build("backbone", name)
+    if not isinstance(backbone, types.Thumbnails):
+        pytest.skip("has no thumbnail and draw of types.Thumbnails; the objective thumbnail needs them")
+    side = 4 * backbone.downsampling
+    x = torch.rand(2, 3, side, side)
+    shaped("thumbnail(x)", backbone.thumbnail(x), 2, 3, side // 4, side // 4)
+    shaped("draw(l)", backbone.draw(backbone.analysis(x)), 2, 3, side // 4, side // 4)
+
+
+@every("hyper")
+def test_hyper_exported(name):
+    """Option onnx: symbols and params, the two networks that glc zoo export writes."""
+    hyper = tiny.build("hyper", name).eval()
+    if not isinstance(hyper, types.Exportable):
+        pytest.skip("has no symbols and params of types.Exportable; glc zoo export cannot write it")
+    hyper.update()
+    params = hyper.params(hyper.symbols(latent(1, side=16)))
+    shaped("params(symbols(y))", params, 1, 3 * tiny.CHANNELS, 16, 16)
 
 
 @every("quantizer")
@@ -264,7 +334,7 @@ def test_loss(name):
         v for v in (*out.values(), *out["likelihoods"].values()) if isinstance(v, torch.Tensor) and v.requires_grad
     ]
     learns("what the loss is computed from", [v.grad for v in leaves])
-    if hasattr(loss, "discriminator_loss"):
+    if isinstance(loss, types.Adversary):
         loss.discriminator_loss(out).backward()
 
 

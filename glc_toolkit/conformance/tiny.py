@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from glc_toolkit import registry
+from glc_toolkit.types import trait
 
 CHANNELS = 16
 LEVELS = 3
@@ -67,7 +68,7 @@ VIDEO = {
 def config(kind: str, name: str) -> dict[str, Any]:
     """A component's config with its ``example_args``."""
     factory, _ = registry.components(kind)[name]
-    return {"name": name, "args": dict(getattr(factory, "example_args", {}))}
+    return {"name": name, "args": dict(trait(factory, "example_args"))}
 
 
 def build(kind: str, name: str) -> Any:

@@ -17,7 +17,7 @@ def bit_map(model: GLCImage, x: Tensor, quality: float | None = None) -> Tensor:
     l = model.analysis(x.to(next(model.parameters()).device))
     quality = model.quality_of(model.quality_code(quality))  # what a file can hold
     likelihoods = model.code_latent(l, torch.tensor([quality], device=l.device))["likelihoods"]
-    maps = [-p[0].float().log2().sum(0) for p in likelihoods.values()]
+    maps = [-p[0].float().log2().sum(0) for p in (likelihoods["y"], likelihoods["z"])]
     h, w = (max(sides) for sides in zip(*(m.shape for m in maps), strict=True))
     return torch.stack([spread(m, h // m.shape[0], w // m.shape[1]) for m in maps]).sum(0)
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder, NoSymbols
-from glc_toolkit.models.base import ZEROS, GLCModel, Sections, dtype_of
-from glc_toolkit.types import BitstreamError
+from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
+from glc_toolkit.models.passes import Sections
+from glc_toolkit.types import BitstreamError, HyperOutput, ImageOutput, LatentOutput, trait
 
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
 
@@ -48,21 +49,17 @@ class GLCImage(GLCModel):
 
     # -- tensors ------------------------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, quality: float | Tensor | None = None) -> dict:
-        """Code ``x`` (B, 3, H, W) in [0, 1], any size, without writing bytes.
-
-        Returns ``x_hat`` (clamped in evaluation), ``likelihoods`` {"y", "z"}, and what losses look at: ``l``,
-        ``l_hat``, ``y_hat``, ``hyper_loss``, ``indices`` (of z, if it has any), ``quality`` (B,).
-        """
+    def forward(self, x: Tensor, quality: float | Tensor | None = None) -> ImageOutput:
+        """Code ``x`` (B, 3, H, W) in [0, 1], any size, without writing bytes."""
         quality = self.qualities(quality, len(x), x.device)
         out = self.code_latent(self.backbone_analysis(self.pad(x)), quality)
         x_hat = self.backbone_synthesis(out["l_hat"])[..., : x.shape[-2], : x.shape[-1]]
         return {"x_hat": x_hat if self.training else x_hat.clamp(0, 1), **out}
 
-    def code_latent(self, l: Tensor, quality: Tensor) -> dict:
+    def code_latent(self, l: Tensor, quality: Tensor) -> LatentOutput:
         """The part of :meth:`forward` between the two halves of the backbone."""
         y = self.transform.analysis(l, quality)
-        hyper = self.hyper(y)
+        hyper: HyperOutput = self.hyper(y)
         y_hat, likelihoods = self.estimate(y, hyper["params"])
         return {
             "l": l,
@@ -76,7 +73,7 @@ class GLCImage(GLCModel):
 
     def synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """``y_hat`` -> ``l_hat``, in the precision of the transform's decoder."""
-        decoder = getattr(self.transform, "exact", [self.transform])
+        decoder = trait(self.transform, "exact") or [self.transform]
         return self.transform.synthesis(y_hat.to(dtype_of(decoder[0], torch.float32)), quality)
 
     # -- bytes --------------------------------------------------------------------------------------------------
@@ -86,7 +83,7 @@ class GLCImage(GLCModel):
 
         ``quality`` is one for all, or (B,). A string is the quality in one byte and then the coder's stream: z, and the
         passes of y. Pictures are coded one by one, so that the bytes do not depend on the batch. Raises ``ValueError``
-        for what are no pictures, and for another quality.
+        if ``x`` holds no pictures, or for a quality beyond the levels.
         """
         x, codes = self.check_pictures(x), self.quality_codes(quality, len(x))
         pairs = zip(x, codes, strict=True)
@@ -110,8 +107,8 @@ class GLCImage(GLCModel):
 
     @torch.no_grad()
     def encode_latent(self, encoder: Encoder, l: Tensor, quality_code: int) -> Tensor:
-        """The entropy encoder alone: writes one latent -> the ``y_hat`` that :meth:`decode_latent` will give."""
-        self.check_ready()
+        """Run the entropy encoder alone on one latent -> the ``y_hat`` that :meth:`decode_latent` will give."""
+        self.check_ready(encoder=True)
         y = self.transform.analysis(l, self.qualities(self.quality_of(quality_code), 1, l.device))
         return self.write(encoder, y, self.hyper.encode(encoder, y))
 
@@ -139,5 +136,5 @@ class GLCImage(GLCModel):
         return decoder.sizes()
 
     def dry_run(self) -> None:
-        """Decode nothing: raises whatever there is to raise if the parts of the entropy decoder do not fit together."""
+        """Decode an empty stream, which raises an error if the parts of the entropy decoder do not fit together."""
         self.decode_latent(Decoder(ZEROS), (1, 1))

@@ -19,7 +19,7 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
 from glc_toolkit.models.image import GLCImage
-from glc_toolkit.types import BitstreamError
+from glc_toolkit.types import BitstreamError, ClipLatents, ClipOutput, HyperOutput, InterOutput, Trait, trait
 
 Quality = TypeVar("Quality", Tensor, float)
 KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels")
@@ -42,13 +42,13 @@ class GLCVideo(GLCModel):
             frames as a config under ``image``; one component for each of ``temporal``, ``transform``, ``hyper``,
             ``context``, ``entropy_model``; and optionally
 
-            * ``backbone``: of the other frames; they use the image model's where there is none. The latents of both
+            * ``backbone``: of the P frames. Without it they use the backbone of the image model. Latents of the two
               have to mean the same.
             * ``intra_period``: frames from one intra frame to the next, 96.
             * ``refresh``: P frames from one that starts afresh to the next, 32.
             * ``cycle``: the temporal adaptor of each frame in turn.
-            * ``image_levels``: qualities of the intra frame at the lowest and the highest ``quality``; all of the image
-              model's range where it does not say. Many frames stand on an intra frame: it may be better than they are.
+            * ``image_levels``: qualities of the intra frame at the lowest and at the highest ``quality``; by default
+              the whole range of the image model. An intra frame may be better than P frames, since many depend on it.
     """
 
     def __init__(self, config: dict):
@@ -80,18 +80,18 @@ class GLCVideo(GLCModel):
         )
         self.hyper = registry.build("hyper", config["hyper"], channels=channels)
         for slot in ("transform", "hyper"):
-            if not getattr(getattr(self, slot), "conditional", False):
+            if not trait(getattr(self, slot), "conditional"):
                 raise ValueError(f"the {slot} {config[slot]['name']!r} takes no temporal context: it is for pictures")
         self.context = registry.build("context", config["context"], channels=channels)
         self.entropy_model = registry.build("entropy_model", config["entropy_model"], channels=channels)
         self.check_parts()
         for slot, transform in (("transform", self.transform), ("image's transform", self.image.transform)):
-            if not hasattr(transform, "exact"):
+            if not trait(transform, "exact"):
                 raise ValueError(f"the {slot} lacks exact, and cannot run in the entropy decoder of a video")
 
     @property
     def backbone(self) -> Any:
-        """That of the P frames."""
+        """The backbone of the P frames."""
         return self.image.backbone if self.own_backbone is None else self.own_backbone
 
     @property
@@ -109,17 +109,13 @@ class GLCVideo(GLCModel):
         return low + quality * (high - low) / max(self.levels - 1, 1)
 
     def image_code(self, quality_code: int) -> int:
-        """The same of a stream's quality byte."""
+        """The quality byte of an intra frame, for the quality byte of a stream."""
         return self.image.quality_code(self.image_quality(self.quality_of(quality_code)))
 
     # -- tensors ------------------------------------------------------------------------------------------------
 
-    def forward(self, frames: list[Tensor], quality: float | Tensor | None = None) -> dict:
-        """Code ``frames``, each (B, 3, H, W) in [0, 1], as one intra frame and P frames, without writing bytes.
-
-        Returns lists, an entry a frame: ``x_hat`` (clamped in evaluation), ``likelihoods``, ``l``, ``l_hat``,
-        ``y_hat``, ``hyper_loss``, ``indices``; and ``quality`` (B,).
-        """
+    def forward(self, frames: list[Tensor], quality: float | Tensor | None = None) -> ClipOutput:
+        """Code ``frames``, each (B, 3, H, W) in [0, 1], as one intra frame and P frames, without writing bytes."""
         quality = self.qualities(quality, len(frames[0]), frames[0].device)
         models = [self.image] + [self] * (len(frames) - 1)
         latents = [m.backbone_analysis(self.pad(x)) for m, x in zip(models, frames, strict=True)]
@@ -130,14 +126,21 @@ class GLCVideo(GLCModel):
         ]
         return {"x_hat": pictures if self.training else [x_hat.clamp(0, 1) for x_hat in pictures], **out}
 
-    def code_latents(self, latents: list[Tensor], quality: Tensor) -> dict:
+    def code_latents(self, latents: list[Tensor], quality: Tensor) -> ClipLatents:
         """The part of :meth:`forward` between the two halves of the backbones."""
-        outs = [self.image.code_latent(latents[0], self.image_quality(quality))]
+        outs: list[InterOutput] = [self.image.code_latent(latents[0], self.image_quality(quality))]
         outs += self.code_inters(latents[1:], Reference(outs[0]["l_hat"], 0), quality)
-        keys = ("l", "l_hat", "y_hat", "likelihoods", "hyper_loss", "indices")
-        return {**{key: [out[key] for out in outs] for key in keys}, "quality": quality}
+        return {
+            "l": [out["l"] for out in outs],
+            "l_hat": [out["l_hat"] for out in outs],
+            "y_hat": [out["y_hat"] for out in outs],
+            "likelihoods": [out["likelihoods"] for out in outs],
+            "hyper_loss": [out["hyper_loss"] for out in outs],
+            "indices": [out["indices"] for out in outs],
+            "quality": quality,
+        }
 
-    def code_inters(self, latents: list[Tensor], reference: Reference, quality: Tensor) -> list[dict]:
+    def code_inters(self, latents: list[Tensor], reference: Reference, quality: Tensor) -> list[InterOutput]:
         """P frames in a row, the first given ``reference``, each as :meth:`code_inter` gives it."""
         outs = []
         for l in latents:
@@ -145,11 +148,11 @@ class GLCVideo(GLCModel):
             reference = Reference(outs[-1]["l_hat"], reference.age + 1)
         return outs
 
-    def code_inter(self, l: Tensor, reference: Reference, quality: Tensor) -> dict:
+    def code_inter(self, l: Tensor, reference: Reference, quality: Tensor) -> InterOutput:
         """One P frame's latent, given the frame before, without writing bytes."""
         context, fresh = self.temporal_context(reference)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
-        hyper = self.hyper(y, context, fresh)
+        hyper: HyperOutput = self.hyper(y, context, fresh)
         y_hat, likelihoods = self.estimate(y, hyper["params"])
         return {
             "l": l,
@@ -173,7 +176,7 @@ class GLCVideo(GLCModel):
     def compress(self, frames: list[Tensor], quality: float | Tensor | None = None) -> tuple[list, list]:
         """``frames``, each (B, 3, H, W) in [0, 1] -> ``strings`` and ``shapes``, an entry a frame, as CompressAI's
         video models give them. Each string starts with the quality in one byte; ``quality`` is one for all, or (B,).
-        Raises ``ValueError`` for what are no pictures, and for another quality."""
+        Raises ``ValueError`` if ``frames`` are no pictures, or for a quality beyond the levels."""
         strings, shapes, reference = [], [], None
         for i, x in enumerate(frames):
             intra = i % self.intra_period == 0
@@ -198,7 +201,7 @@ class GLCVideo(GLCModel):
     def encode_inter(
         self, x: Tensor, reference: Reference | None, quality: float | Tensor | None = None
     ) -> tuple[Reference, dict]:
-        """A P frame, likewise."""
+        """A P frame -> the reference for the next, and ``strings`` with ``shape``."""
         return self._encode(x, reference, quality)
 
     def _encode(self, x: Tensor, reference: Reference | None, quality: float | Tensor | None) -> tuple[Reference, dict]:
@@ -217,7 +220,7 @@ class GLCVideo(GLCModel):
         return self._decode(None, strings, shape)
 
     def decode_inter(self, reference: Reference | None, strings: list[list[bytes]], shape: torch.Size) -> Reference:
-        """What :meth:`encode_inter` wrote, likewise."""
+        """What :meth:`encode_inter` wrote -> the same reference."""
         return self._decode(reference, strings, shape)
 
     def _decode(self, reference: Reference | None, strings: list[list[bytes]], shape: torch.Size) -> Reference:
@@ -237,7 +240,7 @@ class GLCVideo(GLCModel):
     def encode_payload(self, l: Tensor, quality_code: int, reference: Reference | None) -> tuple[Reference, bytes]:
         """One latent (1, C, h, w) of :meth:`frame_analysis` -> the reference for the next frame, and the coder's
         stream."""
-        self.check_ready()
+        self.check_ready(encoder=True)
         encoder = Encoder()
         if reference is None:
             code = self.image_code(quality_code)
@@ -274,7 +277,7 @@ class GLCVideo(GLCModel):
         return model.picture(reference.l_hat, shape)
 
     def dry_run(self) -> None:
-        """Decode nothing: raises whatever there is to raise if the parts of the entropy decoder do not fit together."""
+        """Decode empty streams, which raises an error if the parts of the entropy decoder do not fit together."""
         reference = self.decode_payload(ZEROS, 0, (1, 1), None)
         reference = self.decode_payload(ZEROS, 0, (1, 1), reference)
         self.reconstruct(reference._replace(l_hat=torch.zeros_like(reference.l_hat)), (1, 1))
@@ -294,7 +297,7 @@ class GLCVideo(GLCModel):
         """Fill the coding tables of every entropy model after training; True if any was filled."""
         return any([super().update(force=force), self.image.update(force=force)])
 
-    def _declared(self, attribute: str) -> tuple[str, ...]:
-        own = getattr(self.own_backbone, attribute, ())
-        image = getattr(self.image, attribute)
+    def _declared(self, attribute: Trait) -> tuple[str, ...]:
+        own = () if self.own_backbone is None else trait(self.own_backbone, attribute)
+        image = self.image._declared(attribute)
         return (*super()._declared(attribute), *(f"own_backbone.{n}" for n in own), *(f"image.{n}" for n in image))

@@ -1,10 +1,11 @@
-"""Start from the weights of a zoo model: of the same config, but for parts that begin anew, or of another depth.
+"""Start from the weights of a zoo model. Its config is the same, but for parts that begin anew and for its depth.
 
-New residual blocks begin as nothing and a residual head as the plain one, so that the first step sees what the
-shallower model draws (as in Net2Net, Chen et al., ICLR 2016). Of a deeper one the last blocks of a level are left out.
+A new residual block adds nothing at first, and a new residual head draws what the plain one draws: the first step sees
+what the shallower model draws (as in Net2Net; Chen et al., ICLR 2016). From a deeper model, the last blocks of each
+level are left out.
 """
 
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from einops import rearrange
@@ -16,7 +17,7 @@ from glc_toolkit.models import GLCModel
 
 
 def begun(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
-    """The state of the zoo model ``name`` for ``model``, but for the parts of ``model`` that begin ``anew``.
+    """A state dict for ``model`` from the zoo model ``name``. Parts named by ``anew`` stay as they are in ``model``.
 
     Raises ``ValueError`` that says which weights do not fit.
     """
@@ -56,32 +57,32 @@ def grown(model: nn.Module, start: nn.Module) -> dict[str, Tensor]:
 
 
 def of_depth(name: str, layers: nn.Sequential, given: nn.Sequential, old: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``old``, the state of ``given``, by the places that its layers have among ``layers``."""
+    """The state ``old`` of ``given``, under the places that the same layers have in ``layers``."""
     state, done = {}, 0
     for i, layer in enumerate(layers):
-        while done < len(given) and kind(layer) != kind(given[done]) and spare(given[done]) and not spare(layer):
+        while done < len(given) and kind(layer) != kind(given[done]) and optional(given[done]) and not optional(layer):
             done += 1
         if done < len(given) and kind(layer) == kind(given[done]):
             head = f"{name}.{done}."
             state |= {f"{name}.{i}.{key[len(head) :]}": value for key, value in old.items() if key.startswith(head)}
             done += 1
-        elif spare(layer):
-            state |= {f"{name}.{i}.{key}": value for key, value in nothing(cast(ResBlock, layer)).items()}
+        elif optional(layer):
+            state |= {f"{name}.{i}.{key}": value for key, value in nothing(layer).items()}
         else:
             break
-    if len(state) < len(layers.state_dict()) or not all(map(spare, given[done:])):
+    if len(state) < len(layers.state_dict()) or not all(map(optional, given[done:])):
         raise ValueError(f"{name} is not that of the model to start from with residual blocks added or left out")
     return state
 
 
-def spare(layer: nn.Module) -> bool:
+def optional(layer: nn.Module) -> TypeGuard[ResBlock]:
     """Whether a sequence can do without ``layer``, or have it added."""
     return isinstance(layer, ResBlock) and isinstance(layer.conv_out, nn.Identity)
 
 
 def headed(name: str, layers: nn.Sequential, plain: nn.Sequential) -> dict[str, Tensor]:
-    """The state of a residual head that draws what the ``plain`` one draws: each position at twice the grid has its
-    pixels in the first of its features, and the last convolution takes them from there."""
+    """The state of a residual head that draws what the ``plain`` one draws. Each position of the finer grid holds its
+    pixels in its first features, and the last convolution takes them from there."""
     first, last, blocks = cast(nn.Conv2d, layers[0]), cast(nn.Conv2d, layers[-2]), layers[2:-2]
     old, half = cast(nn.Conv2d, plain[0]), cast(nn.PixelShuffle, layers[-1]).upscale_factor
     pixels = last.out_channels

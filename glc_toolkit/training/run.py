@@ -93,7 +93,7 @@ def export(model: GLCModel, recipe: Recipe, folder: Path) -> Path:
     model.update(force=True)
     if recipe.rate is not None:
         model.config = {**model.config, "default_quality": quality_for(model, samples, recipe.rate)}
-    zoo.save(model, folder, recipe.name)
+    zoo.save(model, folder, recipe.name, exact=False)
     model = zoo.load(folder)
     table = [validate(model, samples, level) for level in (*range(model.levels), None)]
     (folder / zoo.CARD).write_text(card(recipe, model, table, measured_on))

@@ -71,7 +71,7 @@ def test_the_largest_sums_do_not_overflow(inputs, sign):
 def test_a_depthwise_one_of_few_places(size):
     torch.manual_seed(0)
     conv, x = ready(depthwise(4)), fixed(torch.randn(1, 4, *size).double())
-    assert torch.equal(conv(x), F.conv2d(x, conv.weight, conv.bias, padding=1, groups=4))
+    assert torch.equal(conv(x), F.conv2d(x, fixed(conv.weight), fixed(conv.bias), padding=1, groups=4))
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 3, 65])

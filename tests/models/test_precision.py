@@ -7,8 +7,8 @@ from PIL import Image
 from glc_toolkit import api, io, zoo
 from glc_toolkit.coder import Decoder
 from glc_toolkit.components.int8 import has_int8
-from glc_toolkit.models import base
-from glc_toolkit.models.base import has_bf16
+from glc_toolkit.models import modes
+from glc_toolkit.models.modes import has_bf16
 from tests.conftest import ROOT
 from tests.make_golden import latent_hash, references_hash
 
@@ -103,7 +103,7 @@ def test_auto_is_the_fastest_there_is(monkeypatch):
     for has, chosen in ((has_int8, "int8"), (has_bf16, "bf16"), (None, "float32")):
         if has is None or has(torch.device("cpu")):
             assert zoo.load(api.DEFAULT_MODEL, precision="auto").precision == chosen
-        monkeypatch.setattr(base, f"has_{chosen}", lambda device: False, raising=False)
+        monkeypatch.setattr(modes, f"has_{chosen}", lambda device: False, raising=False)
     with pytest.raises(ValueError, match="int8 needs a processor with VNNI"):
         zoo.load(api.DEFAULT_MODEL, precision="int8")
 

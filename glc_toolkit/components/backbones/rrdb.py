@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glc_toolkit.components.backbones.vqgan import Upsample
+from glc_toolkit.types import Block
 
 
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-class ResidualDenseBlock(nn.Module):
+class ResidualDenseBlock(Block):
     """Five 3x3 convolutions, each of which sees what all before it gave."""
 
     def __init__(self, features: int, growth: int):
@@ -33,7 +34,7 @@ class ResidualDenseBlock(nn.Module):
         return x + 0.2 * self.conv5(seen)
 
 
-class RRDBBlock(nn.Module):
+class RRDBBlock(Block):
     """Three dense blocks, and what they add to their input, scaled by a fifth."""
 
     def __init__(self, features: int, growth: int):

@@ -4,8 +4,8 @@ has seen many more pictures than a codec is trained on draws it large.
 x --thumbnail--> t --blocks of 4x4, and what a network adds--> l          analysis
 l --inverse blocks, and what a network adds--> t_hat --RRDBNet--> x_hat   synthesis
 
-The networks add nothing before training: ``l`` then is the block transform of the thumbnail, and so a codec that is
-built on this backbone begins as a transform codec with a learned entropy model.
+The networks add nothing before training. Until then ``l`` is the block transform of the thumbnail, and a codec on this
+backbone is a transform codec with a learned entropy model.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from glc_toolkit import registry
 from glc_toolkit.components.backbones.rrdb import RRDBNet
 from glc_toolkit.components.backbones.vqgan import ResBlock
-from glc_toolkit.types import Quantized
+from glc_toolkit.types import Component, Quantized
 
 SIDE = 4  # of the thumbnail's blocks, each of which is one position of the latent
 COEFFICIENTS = 3 * SIDE**2
@@ -101,7 +101,7 @@ class Stem(nn.Module):
         return blocks + F.pixel_shuffle(self.pixels(h), 2) + 0.5, h
 
 
-class ThumbnailBackbone(nn.Module):
+class ThumbnailBackbone(Component, nn.Module):
     """Thumbnail and upscaler.
 
     Args:
@@ -152,6 +152,11 @@ class ThumbnailBackbone(nn.Module):
     def synthesis(self, l: Tensor) -> Tensor:
         """``l`` -> ``x_hat``, unclamped, in float32."""
         return self.generator(*self.stem(l)).float()
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What training may compile."""
+        return [self.encoder, self.generator]
 
     @property
     def last_weight(self) -> Tensor:

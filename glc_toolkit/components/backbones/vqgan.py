@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from glc_toolkit import registry
 from glc_toolkit.components.layers import residual
-from glc_toolkit.types import Quantized
+from glc_toolkit.types import Block, Component, Quantized
 
 
 def normalization(kind: str, channels: int) -> nn.Module:
@@ -37,7 +37,7 @@ def blocks_by_level(blocks: int | list[int], levels: int) -> list[int]:
     return counts
 
 
-class ResBlock(nn.Module):
+class ResBlock(Block):
     """Norm, swish, 3x3, twice; 1x1 skip where the width changes."""
 
     def __init__(self, inputs: int, outputs: int, norm: str):
@@ -208,7 +208,7 @@ class Generator(nn.Module):
         return self.head(self.blocks(self.post_quant_conv(l)))
 
 
-class VQGAN(nn.Module):
+class VQGAN(Component, nn.Module):
     """VQGAN backbone.
 
     Args:
@@ -226,6 +226,7 @@ class VQGAN(nn.Module):
 
     encoder_only = ("encoder.", "quantizer.")
     pixels_only = ("generator.",)
+    tile_overlap = Attention.window
     example_args = {
         "channels": 32,
         "multipliers": [1, 1],
@@ -268,6 +269,11 @@ class VQGAN(nn.Module):
     def synthesis(self, l: Tensor) -> Tensor:
         """``l`` -> ``x_hat``, unclamped, in float32."""
         return (self.generator(l).float() + 1) / 2
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What training may compile."""
+        return [self.encoder, self.generator]
 
     @property
     def last_weight(self) -> Tensor:

@@ -12,10 +12,10 @@ from glc_toolkit.components.layers import round_ste
 
 
 class GaussianTable(TableCoding, EntropyModel):
-    """Zero-mean Gaussian on integer residuals; an element whose scale is below the first of the table is not coded.
+    """Zero-mean Gaussian on integer residuals. An element whose scale is below the first of the table is not coded.
 
-    Training takes the scale as it is (bounded below by ``scale_min``); evaluation takes the nearest of the table,
-    leaves out what is below it unless told otherwise, and so estimates the very bits that are written.
+    Training takes the scale as it is, but no less than ``scale_min``. Evaluation takes the nearest scale of the table,
+    and so estimates the very bits that are written.
 
     Args:
         scale_min: low end of the table, in units of the quantization step.
@@ -49,7 +49,7 @@ class GaussianTable(TableCoding, EntropyModel):
         return symbols if self.training else symbols * self.coded(scales)
 
     def coded(self, scales: Tensor) -> Tensor:
-        """Whether each element is, by its scale."""
+        """Whether each element is coded, by its scale."""
         return scales >= self.scale_table[0] if self.skip else torch.ones_like(scales, dtype=torch.bool)
 
     def rows(self, scales: Tensor) -> Tensor:
@@ -97,7 +97,8 @@ class GaussianTable(TableCoding, EntropyModel):
         return True
 
     def mass(self, symbols: Tensor, scales: Tensor) -> Tensor:
-        """Of N(0, scales) on symbols +- 1/2, by the tail that keeps its digits; another distribution overrides this."""
+        """Probability of symbols +- 1/2 under N(0, scales), computed in the tail that keeps its digits. A subclass with
+        another distribution overrides this."""
         distance = symbols.abs()
         return standard_cdf((0.5 - distance) / scales) - standard_cdf((-0.5 - distance) / scales)
 

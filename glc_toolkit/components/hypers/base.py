@@ -8,17 +8,16 @@ from torch import Tensor, nn
 
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.components.layers import DepthConvBlock, ResidualUpsample
+from glc_toolkit.types import Component
 
 
-class HyperModule(LatentCodec):
-    """Side information of ``y``: subclasses say how z is quantized and coded (``forward``, ``encode``, ``decode``) and
-    which modules, ``exact``, run in the entropy decoder. Those for images also have the networks between:
-    ``symbols(y)``, the integers that are coded, and ``params(symbols)``."""
+class HyperModule(Component, LatentCodec):
+    """Side information of ``y``. Subclasses say how z is quantized and coded (``forward``, ``encode``, ``decode``), and
+    ``exact``, the modules that run in the entropy decoder. Those for images have the methods of ``types.Exportable``,
+    too."""
 
     downsampling = 4  #: of z against y
-    entropy_model: Any  #: of the registry
-    exact: Any  #: list of modules, what runs in the entropy decoder
-    trained = False  #: set by the model it is part of: since tables were made, which then are of other weights
+    entropy_model: Any  #: of the registry, an ``EntropyCoder``
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
         raise NotImplementedError
@@ -32,7 +31,7 @@ class HyperModule(LatentCodec):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the entropy path: float64 in evaluation of a model."""
+        """Type of the entropy path: float64 when the model is in evaluation."""
         return next(self.exact[0].parameters()).dtype
 
     @property

@@ -45,14 +45,15 @@ class CategoricalCodes(HyperModule):
         indices = torch.zeros(1, groups, groups, size, dtype=torch.long, device=self.codes.device)
         for group in range(groups):  # in row g only codebook g counts, the others stay at their first code
             indices[:, group, group] = torch.arange(size, device=self.codes.device)
-        values = self.quantizer.lookup(indices)[0].permute(1, 2, 0).double()
+        with torch.autocast(indices.device.type, enabled=False):
+            values = self.quantizer.lookup(indices)[0].permute(1, 2, 0).double()
         values[1:] -= values[1:, :1].clone()
         return torch.round(values * STEPS).int()
 
-    def z_hat(self, indices: Tensor) -> Tensor:
-        """``indices`` (B, G, h, w) -> (B, C, h, w), as a decoder knows it."""
-        ready = self.entropy_model.tables_ready and not self.trained
-        codes = self.codes if ready else self.table()
+    def z_hat(self, indices: Tensor, codes: Tensor | None = None) -> Tensor:
+        """``indices`` (B, G, h, w) -> (B, C, h, w) by the table ``codes``: a decoder's, or that of the quantizer as it
+        is now if None."""
+        codes = self.table() if codes is None else codes
         z_hat = torch.stack([codes[group][indices[:, group]] for group in range(len(codes))]).sum(0)
         return z_hat.movedim(-1, 1).to(self.dtype) / STEPS
 

@@ -7,6 +7,7 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.components.hypers.base import SpatialHyper
 from glc_toolkit.components.layers import round_ste
+from glc_toolkit.types import HyperOutput
 
 
 class FactorizedHyper(SpatialHyper):
@@ -22,7 +23,7 @@ class FactorizedHyper(SpatialHyper):
         self.channels = channels
         self.entropy_model = registry.build("entropy_model", entropy_model or {"name": "factorized"}, channels=channels)
 
-    def forward(self, y: Tensor) -> dict:
+    def forward(self, y: Tensor) -> HyperOutput:
         """-> likelihoods of z, ``params`` and a ``loss`` of zero."""
         z = self.h_a(y).float()
         medians = self.entropy_model.medians()

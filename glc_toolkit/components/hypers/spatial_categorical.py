@@ -5,6 +5,7 @@ from torch import Tensor
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.components.hypers.base import SpatialHyper
 from glc_toolkit.components.hypers.codes import CategoricalCodes
+from glc_toolkit.types import HyperOutput
 
 
 class SpatialCategoricalHyper(CategoricalCodes, SpatialHyper):
@@ -23,12 +24,12 @@ class SpatialCategoricalHyper(CategoricalCodes, SpatialHyper):
         super().__init__(channels)
         self.build_codes(channels, quantizer, entropy_model)
 
-    def forward(self, y: Tensor) -> dict:
+    def forward(self, y: Tensor) -> HyperOutput:
         """-> likelihoods of z, ``params``, the codebook ``loss`` and ``indices``."""
         z_hat, indices, loss = self.quantizer(self.h_a(y))
         return {
             "likelihoods": {"z": self.entropy_model(indices)},
-            "params": self.h_s(z_hat) if self.training else self.params(indices),
+            "params": self.h_s(z_hat if self.training else self.z_hat(indices)),
             "loss": loss,
             "indices": indices,
         }
@@ -45,4 +46,5 @@ class SpatialCategoricalHyper(CategoricalCodes, SpatialHyper):
         return self.quantizer(self.h_a(y)).indices
 
     def params(self, indices: Tensor) -> Tensor:
-        return self.h_s(self.z_hat(indices))
+        """As a decoder makes them."""
+        return self.h_s(self.z_hat(indices, self.codes))

@@ -14,6 +14,7 @@ from glc_toolkit.components.fixed_point import fixed
 from glc_toolkit.components.hypers.base import HyperModule
 from glc_toolkit.components.hypers.codes import CategoricalCodes
 from glc_toolkit.components.layers import FixedSigmoid, SumDepthConvBlock, conv1x1, conv3x3
+from glc_toolkit.types import HyperOutput
 
 
 class SpatioTemporalCategoricalHyper(CategoricalCodes, HyperModule):
@@ -75,7 +76,7 @@ class SpatioTemporalCategoricalHyper(CategoricalCodes, HyperModule):
     def exact(self) -> list[nn.Module]:
         return [self.temporal_prior, self.weights, self.values, self.spread, self.adaptors, self.fusion, self.sigmoid]
 
-    def forward(self, y: Tensor, context: Tensor, fresh: bool) -> dict:
+    def forward(self, y: Tensor, context: Tensor, fresh: bool) -> HyperOutput:
         """``y`` and ``context`` (B, C, h, w) -> likelihoods of z, ``params``, the codebook ``loss`` and ``indices``.
 
         ``fresh`` frames have entropy parameters of their own: their context comes from an intra frame, or is refreshed.
@@ -96,12 +97,13 @@ class SpatioTemporalCategoricalHyper(CategoricalCodes, HyperModule):
         maps = self._maps(prior)
         indices = self.quantizer(self._tokens(y, context, maps)).indices
         self.put(encoder, indices)
-        return self._params(self.z_hat(indices), prior, maps, fresh)
+        return self._params(self.z_hat(indices, self.codes), prior, maps, fresh)
 
     def decode(self, decoder: Decoder, context: Tensor, fresh: bool) -> Tensor:
         """Read z and return the very ``params`` that the encoder had, given the same context."""
         prior = self.temporal_prior(context)
-        return self._params(self.z_hat(self.get(decoder, (self.tokens, 1))), prior, self._maps(prior), fresh)
+        z_hat = self.z_hat(self.get(decoder, (self.tokens, 1)), self.codes)
+        return self._params(z_hat, prior, self._maps(prior), fresh)
 
     def _maps(self, prior: Tensor) -> Tensor:
         """Weight of every token and head at every position, (B, tokens * heads, h, w), from the context alone."""

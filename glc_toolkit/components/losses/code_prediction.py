@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from glc_toolkit.types import Component, StepOutput
+
 
 class Layer(nn.Module):
     """Pre-norm transformer layer; positions are added to queries and keys, not to values."""
@@ -23,7 +25,7 @@ class Layer(nn.Module):
         return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
 
 
-class CodePrediction(nn.Module):
+class CodePrediction(Component, nn.Module):
     """Cross entropy of the predicted codes of ``l`` from ``l_hat``. Trained along, thrown away after.
 
     Args:
@@ -62,6 +64,6 @@ class CodePrediction(nn.Module):
             x = layer(x, position)
         return self.idx_pred_layer(x)
 
-    def forward(self, out: dict) -> Tensor:
+    def forward(self, out: StepOutput) -> Tensor:
         logits = self.logits(out["l_hat"])
         return F.cross_entropy(logits.float().flatten(0, 1), out["codes"].flatten())

@@ -9,6 +9,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from glc_toolkit.components.losses.perceptual import check_fraction, part
 from glc_toolkit.components.metrics.dists import DISTS
+from glc_toolkit.types import StepOutput
 
 
 class Adversary(nn.Module):
@@ -25,15 +26,15 @@ class Adversary(nn.Module):
         """``x`` (B, 3, H, W) in [0, 1] -> maps (B, 1, h, w)."""
         raise NotImplementedError
 
-    def seen(self, out: dict) -> tuple[Tensor, Tensor]:
+    def seen(self, out: StepOutput) -> tuple[Tensor, Tensor]:
         """What is judged of ``x`` and ``x_hat``."""
         return out["x"], out["x_hat"]
 
-    def forward(self, out: dict) -> Tensor:
+    def forward(self, out: StepOutput) -> Tensor:
         _, x_hat = self.seen(out)
         return -torch.stack([fake.mean() for fake in self.judge(x_hat)]).mean()
 
-    def discriminator_loss(self, out: dict) -> Tensor:
+    def discriminator_loss(self, out: StepOutput) -> Tensor:
         x, x_hat = self.seen(out)
         reals, fakes = self.judge(x), self.judge(x_hat.detach())
         hinges = [F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in zip(reals, fakes, strict=True)]
@@ -104,7 +105,7 @@ class ProjectedGAN(Adversary):
         self.heads = nn.ModuleList(head(inputs, width, 2 if i < 2 else 1) for i, inputs in enumerate(self.widths))
         self.register_buffer("sizes", torch.zeros(len(self.widths)))
 
-    def seen(self, out: dict) -> tuple[Tensor, Tensor]:
+    def seen(self, out: StepOutput) -> tuple[Tensor, Tensor]:
         return part(out, self.fraction, self.side)
 
     def judge(self, x: Tensor) -> list[Tensor]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from glc_toolkit.components.metrics.dists import DISTS
 from glc_toolkit.components.metrics.grid import Grid
 from glc_toolkit.components.metrics.lpips import LPIPS
+from glc_toolkit.types import StepOutput
 
 
 class PerceptualLoss(nn.Module):
@@ -19,7 +20,7 @@ class PerceptualLoss(nn.Module):
         self.fraction = fraction
         self.side = side
 
-    def forward(self, out: dict) -> Tensor:
+    def forward(self, out: StepOutput) -> Tensor:
         x, x_hat = part(out, self.fraction, self.side)
         return self.metric(x_hat, x).mean()
 
@@ -29,7 +30,7 @@ def check_fraction(fraction: float) -> None:
         raise ValueError(f"fraction has to be in (0, 1], not {fraction}")
 
 
-def part(out: dict, fraction: float, side: int | None) -> tuple[Tensor, Tensor]:
+def part(out: StepOutput, fraction: float, side: int | None) -> tuple[Tensor, Tensor]:
     """``x`` and ``x_hat`` of the first ``fraction`` of the batch, and of these the same random square, if ``side``."""
     count = max(1, round(fraction * len(out["x"])))
     x, x_hat = out["x"][:count], out["x_hat"][:count]

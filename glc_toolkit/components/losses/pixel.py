@@ -3,16 +3,18 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glc_toolkit.types import StepOutput
+
 
 class L1(nn.Module):
     """Mean absolute error of ``x_hat``."""
 
-    def forward(self, out: dict) -> Tensor:
+    def forward(self, out: StepOutput) -> Tensor:
         return F.l1_loss(out["x_hat"].float(), out["x"])
 
 
 class ThumbnailMSE(nn.Module):
     """Mean squared error of the thumbnail that a latent draws (``t_hat``) against that of ``x`` (``t``)."""
 
-    def forward(self, out: dict) -> Tensor:
+    def forward(self, out: StepOutput) -> Tensor:
         return F.mse_loss(out["t_hat"].float(), out["t"].float())

@@ -1,18 +1,23 @@
 """Rate: lambda times bits per pixel, one lambda a quality level, fixed or steered towards a target."""
 
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-
-def bpp_estimate(likelihoods: dict[str, Tensor], pixels: int) -> Tensor:
-    """Estimated bits per pixel of each sample (B,)."""
-    return cast(Tensor, sum(-p.float().log2().flatten(1).sum(1) for p in likelihoods.values())) / pixels
+from glc_toolkit.types import Component, StepOutput
 
 
-class Rate(nn.Module):
+def bpp_estimate(likelihoods: Mapping[str, object], pixels: int) -> Tensor:
+    """Estimated bits per pixel of each sample (B,), from the ``Likelihoods`` of a model."""
+    tensors = cast(Mapping[str, Tensor], likelihoods)  # a TypedDict does not say that all its values are
+    bits = [-p.float().log2().flatten(1).sum(1) for p in tensors.values()]
+    return torch.stack(bits).sum(0) / pixels
+
+
+class Rate(Component, nn.Module):
     """Rate term.
 
     Args:
@@ -43,7 +48,7 @@ class Rate(nn.Module):
         self.register_buffer("log_lmbda", torch.tensor([math.log(v) for v in lmbda]))
         self.register_buffer("target", None if target_bpp is None else torch.tensor(target_bpp))
 
-    def forward(self, out: dict) -> Tensor:
+    def forward(self, out: StepOutput) -> Tensor:
         bpp = bpp_estimate(out["likelihoods"], out["x"].shape[-2] * out["x"].shape[-1])
         near = self.nearness(out["quality"])
         loss = ((near @ self.log_lmbda).exp() * bpp).mean()

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from glc_toolkit.components.layers import SumDepthConvBlock
 from glc_toolkit.components.transforms.gains import Gain
+from glc_toolkit.types import Component
 
 
-class ConditionalTransform(nn.Module):
+class ConditionalTransform(Component, nn.Module):
     """Two pairs of blocks around the gain of the quality level; the context enters both halves at the front.
 
     Args:

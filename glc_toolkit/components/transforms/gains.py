@@ -23,11 +23,12 @@ class Gain(nn.Module):
         self.weight = nn.Parameter(start.reshape(levels, 1, 1, 1).repeat(1, channels, 1, 1))
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
-        quality = quality.to(self.weight.dtype)
-        low = quality.floor().long().clamp(0, len(self.weight) - 1)
-        high = (low + 1).clamp(max=len(self.weight) - 1)
+        weight = self.weight
+        quality = quality.to(weight.dtype)
+        low = quality.floor().long().clamp(0, len(weight) - 1)
+        high = (low + 1).clamp(max=len(weight) - 1)
         part = (quality - low).reshape(-1, 1, 1, 1).to(x.dtype)
-        if self.weight.dtype == torch.float64:  # on the grid of the fixed-point networks, where every product is exact
-            part = fixed(part)
-        low, high = self.weight[low].to(x.dtype), self.weight[high].to(x.dtype)
+        if weight.dtype == torch.float64:  # on the grid of the fixed-point networks, where every product is exact
+            part, weight = fixed(part), fixed(weight)
+        low, high = weight[low].to(x.dtype), weight[high].to(x.dtype)
         return x * (low + part * (high - low))

@@ -4,9 +4,10 @@ from torch import Tensor, nn
 
 from glc_toolkit.components.layers import GatedDepthConvBlock, conv1x1, conv3x3
 from glc_toolkit.components.transforms.gains import Gain
+from glc_toolkit.types import Block, Component
 
 
-class GatedTransform(nn.Module):
+class GatedTransform(Component, nn.Module):
     """The paper's transform: gated depth-wise blocks.
 
     Args:
@@ -48,7 +49,7 @@ class GatedTransform(nn.Module):
         return self.dec_2(self.q_dec(self.dec_1(y_hat), quality))
 
 
-class ConvBlock(nn.Module):
+class ConvBlock(Block):
     """Residual: 3x3, leaky ReLU, 3x3."""
 
     def __init__(self, inputs: int, outputs: int):

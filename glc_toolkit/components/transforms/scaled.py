@@ -1,9 +1,10 @@
-"""Transform coding of a latent that is a block transform already: gains, and what networks add from nothing."""
+"""Transform coding of a latent that is a block transform already: gains, and networks that add nothing at first."""
 
 from torch import Tensor, nn
 
 from glc_toolkit.components.transforms.gains import Gain
 from glc_toolkit.components.transforms.latent import ConvBlock
+from glc_toolkit.types import Component
 
 
 def adding(channels: int, blocks: int) -> nn.Sequential:
@@ -15,10 +16,10 @@ def adding(channels: int, blocks: int) -> nn.Sequential:
     return layers
 
 
-class ScaledTransform(nn.Module):
-    """``y`` is ``l`` times the gain of the quality level, and what residual blocks add; ``l_hat`` likewise. The blocks
-    work on what is measured in steps of the quantizer: those of the encoder learn which symbols are worth their bits,
-    those of the decoder where in its step a value most likely was.
+class ScaledTransform(Component, nn.Module):
+    """``y`` is ``l`` times the gain of the quality level, plus what residual blocks add. ``l_hat`` is made of ``y_hat``
+    in the same way. The blocks work on values in steps of the quantizer. Those of the encoder learn which symbols are
+    worth their bits, those of the decoder where in its step a value most likely was.
 
     Args:
         latent_channels, channels: width of ``l`` and of ``y``, which has to be the same.
@@ -32,7 +33,7 @@ class ScaledTransform(nn.Module):
     def __init__(self, latent_channels: int, channels: int, levels: int = 4, blocks: int = 2, spread: float = 1.0):
         super().__init__()
         if latent_channels != channels:
-            raise ValueError(f"y is the latent scaled: {channels} channels of one, {latent_channels} of the other")
+            raise ValueError(f"y is the latent scaled, so it needs its {latent_channels} channels, not {channels}")
         self.levels = levels
         self.q_enc = Gain(levels, channels, spread)
         self.enc = adding(channels, blocks)

@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 
 from glc_toolkit import registry
-from glc_toolkit.types import Quantized
+from glc_toolkit.types import Component, Quantized
 
 
-class Backbone(nn.Module):
+class Backbone(Component, nn.Module):
     """Patches of pixels <-> latent.
 
     Args:
@@ -44,6 +44,11 @@ class Backbone(nn.Module):
     def synthesis(self, l: Tensor) -> Tensor:
         """``l`` -> ``x_hat``, unclamped."""
         return (self.generator(l) + 1) / 2
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What training may compile."""
+        return [self.encoder, self.generator]
 
     @property
     def last_weight(self) -> Tensor:

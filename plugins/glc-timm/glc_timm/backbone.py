@@ -64,6 +64,11 @@ class TimmBackbone(nn.Module):
         return (self.generator(l) + 1) / 2
 
     @property
+    def networks(self) -> list[nn.Module]:
+        """What training may compile."""
+        return [self.encoder, self.generator]
+
+    @property
     def last_weight(self) -> Tensor:
         """Where the adaptive weight of an adversarial loss is measured."""
         return self.generator[-2].weight
