@@ -5,20 +5,20 @@ import os
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import torch
 from PIL import Image
 
 from glc_toolkit import bitstream, io, videostream, zoo
+from glc_toolkit.defaults import MODEL as DEFAULT_MODEL
+from glc_toolkit.defaults import VIDEO_MODEL as DEFAULT_VIDEO_MODEL
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
-from glc_toolkit.refine import VideoRefiner, refine
 from glc_toolkit.types import BitstreamError
 
-DEFAULT_MODEL = "glc-image-0.03"
-DEFAULT_VIDEO_MODEL = "glc-video-0.01"
 Model = TypeVar("Model", bound=GLCModel)
 CODES = {GLCImage: "pictures", GLCVideo: "videos"}
 
@@ -76,14 +76,14 @@ def encode(
         codes = range(codec.quality_code(codec.levels - 1) + 1)
         tried: dict[int, bytes] = {}
 
-        def size(code: int) -> float:
+        def size(code: int) -> int:
             tried[code] = file(l, code)
             if not effort:
                 progress(len(tried) / len(codes).bit_length())
             return len(tried[code])
 
-        code = bisect_right(codes, budget, key=size)
-        return max(code - 1, 0), tried[max(code - 1, 0)]
+        code = max(bisect_right(codes, budget, key=size) - 1, 0)
+        return code, tried[code]
 
     l = codec.analysis(x)
     if budget < math.inf:
@@ -91,6 +91,8 @@ def encode(
         if len(data) > budget:
             raise ValueError(f"the lowest quality already takes {len(data)} bytes, over the budget of {int(budget)}")
     if effort:
+        from glc_toolkit.refine import refine  # imported late: its losses bring torch._dynamo
+
         l = refine(codec, x, codec.quality_of(code), effort, progress)
     if budget == math.inf:
         return file(l, code)
@@ -162,7 +164,11 @@ def encode_video(
     period = codec.intra_period if intra_period is None else intra_period
     if period < 1:
         raise ValueError(f"intra_period has to be at least 1, not {period}")
-    refiner = VideoRefiner(codec, code, effort) if effort else None
+    refiner = None
+    if effort:
+        from glc_toolkit.refine import VideoRefiner  # imported late: its losses bring torch._dynamo
+
+        refiner = VideoRefiner(codec, code, effort)
     fps = Fraction(fps).limit_denominator(1001)
     if fps <= 0:
         raise ValueError(f"fps has to be positive, not {fps}")
@@ -189,6 +195,34 @@ def encode_video(
     if header is None:
         raise io.PictureError("a video has at least one frame")
     yield videostream.end(count)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What :func:`write_video` did."""
+
+    frames: int
+    bytes: int
+    interrupted: bool  #: the user stopped it; the file lacks its end, and can be decoded up to its last frame
+
+
+def write_video(
+    chunks: Iterable[bytes], file: BinaryIO, progress: Callable[[int], object] = lambda frames: None
+) -> Written:
+    """Write what :func:`encode_video` yields to a binary file, and call ``progress`` with the number of frames.
+
+    If the user interrupts, the file keeps its frames. Raises ``KeyboardInterrupt`` if it has none yet.
+    """
+    size = count = 0
+    try:
+        for count, chunk in enumerate(chunks):  # the first chunk is the header
+            size += file.write(chunk)
+            progress(count)
+    except KeyboardInterrupt:
+        if count == 0:
+            raise
+        return Written(count, size, True)
+    return Written(count - 1, size, False)  # the last chunk is the end
 
 
 def decode_video(
@@ -371,6 +405,29 @@ def open_stream(
     return stream, _reader(stream, model, max_pixels, GLCImage, precision, device)
 
 
+def resolve(
+    stream: bitstream.ImageStream | videostream.VideoHeader,
+    model: str | GLCModel | None,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> tuple[GLCModel, str]:
+    """The model for a file with this header, and why it is not the one that wrote the file, or "".
+
+    ``model`` is a name or a loaded model; ``None`` finds it by the fingerprint in the file. Raises
+    :class:`UnknownModelError` if no known model has it.
+    """
+    if model is None:
+        return zoo.by_fingerprint(stream.fingerprint, precision, device), ""
+    codec = model if isinstance(model, GLCModel) else zoo.load(model, device, precision)
+    own = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
+    if own == stream.fingerprint:
+        return codec, ""
+    writer, name = zoo.released(stream.fingerprint.hex()) or "a model", codec.config.get("name", "the given model")
+    return codec, (
+        f"this file was written with {writer} of fingerprint {stream.fingerprint.hex()}, but {name!r} has {own.hex()}"
+    )
+
+
 def _reader(
     stream: bitstream.ImageStream | videostream.VideoHeader,
     model: str | GLCModel | None,
@@ -380,20 +437,14 @@ def _reader(
     device: str,
 ) -> Model:
     """The model that reads a file with this header, which is within its limits."""
-    if model is None:
-        model = zoo.by_fingerprint(stream.fingerprint, precision, device)
-        if not isinstance(model, kind):
-            raise BitstreamError(
-                f"the file names {model.config.get('name')!r} as its model, which codes {CODES[type(model)]}"
-            )
-    codec = _loaded(model, kind, precision, device)
-    own = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
-    if own != stream.fingerprint:
+    codec, mismatch = resolve(stream, model, precision, device)
+    if model is None and not isinstance(codec, kind):
         raise BitstreamError(
-            f"this file was written with {zoo.released(stream.fingerprint.hex()) or 'a model'} of fingerprint "
-            f"{stream.fingerprint.hex()}, "
-            f"but {codec.config.get('name', 'the given model')!r} has {own.hex()}"
+            f"the file names {codec.config.get('name')!r} as its model, which codes {CODES[type(codec)]}"
         )
+    codec = _loaded(codec, kind, precision, device)
+    if mismatch:
+        raise BitstreamError(mismatch)
     if reason := io.too_large(stream.width, stream.height, codec.downsampling_factor, max_pixels):
         raise BitstreamError(f"the file claims too large a picture: {reason}")
     return codec

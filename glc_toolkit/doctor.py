@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from glc_toolkit import bitstream, io, videostream, zoo
-from glc_toolkit.api import CODES, Model
+from glc_toolkit.api import CODES, Model, resolve
 from glc_toolkit.coder import SLACK, Decoder
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError, ModelFileError, UnknownModelError
@@ -147,21 +147,17 @@ def reader(
     device: str,
 ) -> Model | None:
     """The model to go on with, if it is of the kind that the file is for."""
-    if model is None:
-        try:
-            model = zoo.by_fingerprint(stream.fingerprint, device=device)
-        except UnknownModelError as error:
-            found.unknown = str(error)
-            found.shows = "nothing without its model" if found.shows == "nothing" else f"{found.shows}, with its model"
-            return None
-        except (BitstreamError, ModelFileError) as error:
-            found.add(str(error), HEADER)
-            return None
-    elif (own := model.fingerprint()[: bitstream.FINGERPRINT_BYTES]) != stream.fingerprint:
-        name = model.config.get("name", "the given model")
-        found.add(
-            f"it was written with a model of fingerprint {stream.fingerprint.hex()}, {name!r} has {own.hex()}", HEADER
-        )
+    try:
+        model, mismatch = resolve(stream, model, device=device)
+    except UnknownModelError as error:
+        found.unknown = str(error)
+        found.shows = "nothing without its model" if found.shows == "nothing" else f"{found.shows}, with its model"
+        return None
+    except (BitstreamError, ModelFileError) as error:
+        found.add(str(error), HEADER)
+        return None
+    if mismatch:
+        found.add(mismatch, HEADER)
     found.header["model"] = model.config.get("name", "unnamed")
     if not isinstance(model, kind):
         found.add(f"it is no file of {found.header['model']!r}, which codes {CODES[type(model)]}", HEADER)

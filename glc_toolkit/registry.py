@@ -75,23 +75,44 @@ def register(plugin: object, name: str) -> None:
 
 
 def unregister(name: str) -> None:
-    """Remove a plugin that :func:`register` added."""
+    """Remove a plugin that :func:`register` added, from CompressAI's registry as well. Raises ``ValueError`` if there
+    is none of this name."""
+    if not manager().has_plugin(name):
+        raise ValueError(f"no plugin named {name!r}")
     manager().unregister(name=name)
+    for table, key in _shown.pop(name, []):
+        table.pop(key, None)
     refresh()
 
 
+_shown: dict[str, list[tuple[dict, str]]] = {}  # by plugin: tables of CompressAI, and our keys in them
+
+
+def register_with_compressai() -> None:
+    """Show every component in ``compressai.registry`` as ``glc-KIND-NAME``: losses in CRITERIONS, others in MODULES."""
+    from compressai.registry.torch import CRITERIONS, MODULES
+
+    for kind in KINDS:
+        table = CRITERIONS if kind == "loss" else MODULES
+        for name, (factory, plugin) in components(kind).items():
+            table[key := f"glc-{kind}-{name}"] = factory
+            _shown.setdefault(plugin, []).append((table, key))
+
+
 def refresh() -> None:
-    components.cache_clear()
+    """Ask the plugins anew."""
+    given.cache_clear()
     named.cache_clear()
 
 
 @cache
-def named(hook: str) -> dict[str, tuple[Any, str]]:
-    """``{name: (value, plugin)}`` over all plugins for a hook that returns dicts. What is no such dict is left out, and
-    so is what has a name that a plugin before it has taken."""
-    found: dict[str, tuple[Any, str]] = {}
+def given(hook: str, plugin: str) -> dict[str, Any]:
+    """``{name: value}`` that one plugin gives for a hook. A hook that fails, or gives no such dict, gives nothing; a
+    component that cannot be called is left out."""
+    found: dict[str, Any] = {}
     for implementation in getattr(manager().hook, hook).get_hookimpls():
-        plugin = implementation.plugin_name
+        if implementation.plugin_name != plugin:
+            continue
         try:
             values = implementation.function()
             if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
@@ -102,11 +123,28 @@ def named(hook: str) -> dict[str, tuple[Any, str]]:
             complain(plugin, error)
             continue
         for name, value in values.items():
+            if hook in HOOKS.values() and not callable(value):
+                complain(plugin, TypeError(f"{hook} gives {value!r:.80} as {name!r}, which cannot be called"), name)
+            else:
+                found[name] = value
+    return found
+
+
+def plugins(hook: str) -> list[str]:
+    """The plugins that have a hook, ours first."""
+    return [implementation.plugin_name for implementation in getattr(manager().hook, hook).get_hookimpls()]
+
+
+@cache
+def named(hook: str) -> dict[str, tuple[Any, str]]:
+    """``{name: (value, plugin)}`` over all plugins for a hook that returns dicts. A name that a plugin before has taken
+    is left out."""
+    found: dict[str, tuple[Any, str]] = {}
+    for plugin in plugins(hook):
+        for name, value in given(hook, plugin).items():
             if name in found:
                 clash = f"it defines {name!r} in {hook}, as plugin {found[name][1]!r} does"
                 complain(plugin, PluginError(f"{clash}; uninstall one of them or rename its component"), name)
-            elif hook in HOOKS.values() and not callable(value):
-                complain(plugin, TypeError(f"{hook} gives {value!r:.80} as {name!r}, which cannot be called"), name)
             else:
                 found[name] = (value, plugin)
     return found
@@ -119,18 +157,24 @@ def model_folders() -> Iterator[tuple[str, Path]]:
     yield from ((name, Path(folder)) for name, (folder, _) in named("glc_zoo").items())
 
 
-@cache
 def components(kind: str) -> dict[str, tuple[Callable[..., Any], str]]:
-    """``{name: (factory, plugin)}`` of one kind, mirrored into ``compressai.registry`` as ``glc-KIND-NAME``."""
+    """``{name: (factory, plugin)}`` of one kind, over all plugins."""
+    return named(hook_of(kind))
+
+
+def hook_of(kind: str) -> str:
     if kind not in HOOKS:
         raise ValueError(f"unknown kind of component {kind!r}; kinds are {', '.join(KINDS)}")
-    found = named(HOOKS[kind])
-    from compressai.registry.torch import CRITERIONS, MODULES
+    return HOOKS[kind]
 
-    target = CRITERIONS if kind == "loss" else MODULES
-    for name, (factory, _) in found.items():
-        target[f"glc-{kind}-{name}"] = factory
-    return found
+
+def find(kind: str, name: str) -> tuple[Callable[..., Any], str]:
+    """Factory and plugin of one component. Plugins behind the one that has it are not asked, so that they need not
+    import anything. Raises ``ValueError`` if none has it."""
+    for plugin in plugins(hook := hook_of(kind)):
+        if name in (values := given(hook, plugin)):
+            return values[name], plugin
+    raise ValueError(f"no {kind} named {name!r}; there are: {', '.join(names(kind))}")
 
 
 def names(kind: str) -> list[str]:
@@ -147,11 +191,8 @@ def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
     """
     if not isinstance(config, dict) or not isinstance(config.get("name"), str) or set(config) - {"name", "args"}:
         raise ValueError(f'a {kind} is configured as {{"name": ..., "args": {{...}}}}, not {config!r}')
-    found = components(kind)
     name = config["name"]
-    if name not in found:
-        raise ValueError(f"no {kind} named {name!r}; there are: {', '.join(sorted(found))}")
-    factory = found[name][0]
+    factory, _ = find(kind, name)
     taken = parameters(factory)
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         defaults = {key: value for key, value in defaults.items() if key in taken}
@@ -184,7 +225,7 @@ def check(component: object, promises: type, name: str) -> None:
 
 def plugin_of(kind: str, name: str) -> str:
     """The plugin that a component comes from."""
-    return components(kind)[name][1]
+    return find(kind, name)[1]
 
 
 def complain(plugin: str, error: BaseException, name: str | None = None) -> None:

@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from glc_toolkit.bitstream import FINGERPRINT_BYTES, MAGIC, VIDEO_V1, crc16, leb128, read_leb128
+from glc_toolkit.defaults import MAX_GAP
 from glc_toolkit.types import BitstreamError
 
 INTRA, END = b"\0I", b"\0E"
 GAP = 64  # frames missing in a row that a P frame's check can tell from damage
-MAX_GAP = 1024  # frames missing of a file beyond those it has: one that claims more was made to be shown for ever
-IN_VAIN = 64  # times its length that a file's bytes are hashed for checks that fail: likewise, to be read for ever
+IN_VAIN = 64  # times its length that a file's bytes are hashed for checks that fail: more would be read for ever
 
 
 @dataclass(frozen=True)

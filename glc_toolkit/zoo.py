@@ -1,9 +1,4 @@
-"""Trained models: a folder each, with config, card, weights and checksums.
-
-    config.json        the model config: components and their arguments
-    model.safetensors  weights and coding tables, the same config in its metadata
-    README.md          the card: what it was trained on, and measured numbers
-    SHA256SUMS         of the files above
+"""Trained models: a folder each, with config, card, weights and checksums (:mod:`glc_toolkit.modelfolder`).
 
 A name is looked for in the folders of ``GLC_ZOO`` (separated as in ``PATH``, and the first that has it wins, with a
 warning), then among the shipped models and those that plugins bring through the hook ``glc_zoo``. ``name@version`` is
@@ -14,7 +9,6 @@ branch, tag or commit.
 """
 
 import copy
-import hashlib
 import json
 import math
 import os
@@ -31,14 +25,28 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from glc_toolkit import __version__, models, registry, versions, weights
+from glc_toolkit import hub, models, registry, versions, weights
 from glc_toolkit.facts import Facts
+from glc_toolkit.modelfolder import (
+    CARD,
+    CONFIG,
+    FILES,
+    WEIGHTS,
+    sha256_of,
+    verify,
+    write_sums,
+)
+from glc_toolkit.modelfolder import (
+    SUMS as SUMS,
+)
+from glc_toolkit.modelfolder import (
+    sha256 as sha256,
+)
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.paths import shipped_zoo
 from glc_toolkit.types import ModelFileError, UnknownModelError
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
-CONFIG, WEIGHTS, CARD, SUMS = FILES = ("config.json", "model.safetensors", "README.md", "SHA256SUMS")
 RELEASES = "FINGERPRINTS"  # of all versions ever released, those too that a wheel leaves out: fingerprint, name@version
 # Networks that no wheel brings, and how each is made.
 RECIPES = {
@@ -63,7 +71,7 @@ def locate(model: str | os.PathLike) -> Path:
     cached)."""
     text = os.fspath(model)
     if text.startswith("hf://"):
-        return _from_hub(text[len("hf://") :])
+        return hub.download(text[len("hf://") :])
     if folder := versions.find(text):
         return folder
     if os.path.isfile(Path(text) / CONFIG):  # False, too, for what no file can be called
@@ -114,42 +122,9 @@ def _load(folder: Path, stamp: tuple) -> GLCModel:
     return weights.read(folder / WEIGHTS)
 
 
-def verify(folder: str | os.PathLike) -> None:
-    """Check every file of a model folder against its SHA256SUMS."""
-    folder = Path(folder)
-    try:
-        listed = _listed(folder / SUMS)
-        for name, expected in listed.items():
-            if Path(name).name != name:
-                raise ModelFileError(f"{folder / SUMS} names {name!r}, which is outside its folder")
-            if not os.path.isfile(folder / name):
-                raise ModelFileError(f"{folder} lacks {name!r}, which {SUMS} lists")
-            if sha256(folder / name) != expected:
-                raise ModelFileError(f"{folder / name} is damaged: its sha256 is not that of {SUMS}; fetch it again")
-    except OSError as error:
-        raise ModelFileError(f"{folder} cannot be read: {error}") from error
-
-
 def digest(model: str | os.PathLike) -> str:
     """The sha256 of a model's weights file. Unlike the fingerprint it changes with what only an encoder runs, too."""
     return sha256_of(locate(model))
-
-
-def sha256_of(folder: Path) -> str:
-    """Likewise, of the folder of a model or network."""
-    return _listed(folder / SUMS)[WEIGHTS]
-
-
-def _listed(sums: Path) -> dict[str, str]:
-    """``{file name: sha256}`` of a SHA256SUMS, as ``sha256sum`` writes it, of files in either of its modes."""
-    if not os.path.isfile(sums):
-        raise ModelFileError(f"{sums.parent} has no {SUMS}")
-    lines = sums.read_text("utf-8", errors="replace").splitlines()
-    found = [re.fullmatch(r"([0-9A-Fa-f]{64}) [ *](.+)", line) for line in lines]
-    listed = {line[2]: line[1].lower() for line in found if line}
-    if WEIGHTS not in listed:
-        raise ModelFileError(f"{sums} does not list {WEIGHTS}")
-    return listed
 
 
 def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", exact: bool = False) -> Path:
@@ -173,14 +148,6 @@ def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", 
         raise OSError(f"cannot write {folder}: {error.strerror or error}") from error
     _load.cache_clear()
     return folder
-
-
-def write_sums(folder: str | Path) -> None:
-    """Renew SHA256SUMS, after the card was edited say."""
-    folder = Path(folder)
-    names = [name for name in (CONFIG, WEIGHTS, CARD) if (folder / name).is_file()]
-    (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names))
-    _load.cache_clear()
 
 
 def info(model: str | os.PathLike) -> Facts:
@@ -276,7 +243,8 @@ def released(start: str) -> str | None:
 
 
 def register_with_compressai() -> None:
-    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name.
+    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name, and every
+    component to ``compressai.registry`` (:func:`glc_toolkit.registry.register_with_compressai`).
 
     There its levels are qualities from one, ``pretrained=False`` gives it untrained, and ``--half`` runs its backbone
     in bf16, since no cast may move its symbols.
@@ -285,6 +253,7 @@ def register_with_compressai() -> None:
     from compressai.zoo import models as all_models
     from compressai.zoo.image import model_architectures
 
+    registry.register_with_compressai()
     model_architectures["glc-image"] = GLCImage
     for name, folder in folders().items():
         try:
@@ -350,8 +319,6 @@ def push(
     without a licence or if the repository is public though ``private`` was asked for, ``PermissionError`` without a
     token that may write, and ``OSError`` if the hub does not answer.
     """
-    from huggingface_hub import HfApi
-
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if isinstance(model, GLCModel):
@@ -361,91 +328,4 @@ def push(
             load(source)
             for name in filter(lambda name: (source / name).is_file(), FILES):
                 shutil.copyfile(source / name, folder / name)
-        card = (folder / CARD).read_text("utf-8") if (folder / CARD).is_file() else f"# {repository}\n"
-        (folder / CARD).write_text(_with_front_matter(card, metadata), "utf-8")
-        write_sums(folder)
-        api = HfApi(library_name="glc-toolkit", library_version=__version__)
-        try:
-            api.create_repo(repository, private=private, exist_ok=True)
-            if private and not api.model_info(repository).private:
-                raise ValueError(f"{repository} is there already, and public")
-            done = api.upload_folder(
-                repo_id=repository, folder_path=folder, commit_message=f"glc-toolkit {__version__}"
-            )
-        except ValueError:
-            raise
-        except Exception as error:  # as in _from_hub
-            if getattr(getattr(error, "response", None), "status_code", None) in (401, 403, 404):
-                raise PermissionError(
-                    f"the hub does not let you write to {repository}: log in with `hf auth login`, or set HF_TOKEN to "
-                    "a token that may write there"
-                ) from error
-            raise OSError(f"{repository} cannot be pushed: {' '.join(str(error).split())}") from error
-    return f"hf://{repository}@{done.oid}"
-
-
-def _with_front_matter(card: str, metadata: dict) -> str:
-    """A card with the fields that the hub shows and searches."""
-    from huggingface_hub import ModelCard
-
-    whole = ModelCard(card if card.startswith("---") else f"---\n{{}}\n---\n{card}")
-    ours = {
-        "library_name": "glc-toolkit",
-        "pipeline_tag": "image-to-image",
-        "tags": ["image-compression", "learned-compression", "compressai", "glc"],
-        "metrics": [name for name in registry.names("metric") if f"| {name} |" in card],
-    }
-    given = {key: value for key, value in metadata.items() if value}
-    for key, value in {**ours, **whole.data.to_dict(), **given}.items():
-        whole.data[key] = value
-    if not whole.data.get("license"):
-        raise ValueError("a model without a licence is of no use to others: give license, such as apache-2.0")
-    return whole.content
-
-
-def _from_hub(text: str) -> Path:
-    """The cached copy, or a new one. The hub's library moves a file into its cache only when it is whole, but a
-    snapshot of several may lack some after a download that was cut off, and any may be damaged later."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    repository, _, revision = text.partition("@")
-    revision = revision or "main"
-    if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", revision) or ".." in revision:  # it names a file in the cache
-        raise ModelFileError(f"{revision!r} is no name of a revision on the hub")
-    wanted = {"repo_id": repository, "allow_patterns": list(FILES)}
-    try:
-        cached = Path(snapshot_download(**wanted, revision=revision, local_files_only=True))
-        if all(os.path.isfile(cached / name) for name in FILES):
-            verify(cached)
-            return cached
-    except ModelFileError:
-        wanted["force_download"] = True
-    except (LocalEntryNotFoundError, ValueError):
-        pass
-    try:
-        commit = HfApi().model_info(repository, revision=revision).sha or ""
-        if not re.fullmatch("[0-9a-f]{40}", commit):  # it names a folder in the cache
-            raise ValueError(f"the hub gives {commit!r} as the commit, which is none")
-        fetched = Path(snapshot_download(**wanted, revision=commit))
-        if revision != commit:  # for the next time, as the hub's library would have noted it
-            note = fetched.parent.parent / "refs" / revision
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(commit)
-        return fetched
-    except RepositoryNotFoundError as error:
-        raise ModelFileError(f"the hub has no repository {repository!r}, or it is private") from error
-    except RevisionNotFoundError as error:
-        raise ModelFileError(f"{repository!r} on the hub has no revision {revision!r}") from error
-    except Exception as error:  # each HTTP library that the hub's has used so far has its own
-        reason = " ".join(str(error).split())
-        raise ModelFileError(f"hf://{text} is not cached and cannot be fetched: {reason}") from error
-
-
-def sha256(path: Path) -> str:
-    """Of a file that may not fit into memory."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hub.upload(folder, repository, private, metadata)

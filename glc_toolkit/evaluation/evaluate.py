@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from glc_toolkit import io
+from glc_toolkit.defaults import METRICS as METRICS
 from glc_toolkit.evaluation import memory
 
 TEXT = ("setting", "image", "sha256", "matched")  # keys of a row that are no measurement
-METRICS = ("psnr", "ms-ssim", "lpips-alex", "lpips-vgg", "dists")
 
 # The shortest side, and the most pixels, that a metric is measured at. Of less, the poolings of LPIPS leave nothing;
 # VGG16, which DISTS stands on too, takes 1.5 kB for each pixel.
