@@ -1,4 +1,4 @@
-"""Pictures and videos to bytes and back, in one call each."""
+"""Pictures and videos to bytes and back: a call for each."""
 
 import math
 import os
@@ -40,16 +40,17 @@ def encode(
     Args:
         image: anything :func:`glc_toolkit.io.to_tensor` takes.
         model: what :func:`glc_toolkit.zoo.load` takes, or a loaded model.
-        quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
-        target_bpp: instead of ``quality``: the best quality whose file has at most so many bits a pixel.
-        max_bytes: likewise, in bytes of the whole file.
-        effort: steps of :func:`glc_toolkit.refine.refine`, for a better picture of about the same size; 10 to 30 are
-            useful, and each takes longer than a whole encoding without.
-        max_pixels: refuse pictures that have more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
-        precision: of a model given by name, see :meth:`GLCImage.set_precision`.
-        device: of a model given by name, as PyTorch calls it. On another than the CPU a picture may give another file,
-            which decodes to the same symbols everywhere.
-        progress: called with the share done, in (0, 1], as the search for a budget or the effort goes on.
+        quality: level in [0, levels - 1]; fractions are allowed. ``None`` is the model's default quality.
+        target_bpp: the best quality whose file has at most so many bits a pixel. It takes the place of ``quality``.
+        max_bytes: the best quality whose file has at most so many bytes. It takes the place of ``quality``.
+        effort: steps of :func:`glc_toolkit.refine.refine`, for a better picture of about the same size. 10 to 30 are
+            useful. A step takes longer than encoding without effort.
+        max_pixels: refuse a picture that has more pixels, padding included. ``None`` is ``io.MAX_PIXELS``; 0 means no
+            limit.
+        precision: arithmetic of a model that is given by name, see :meth:`GLCImage.set_precision`.
+        device: where a model that is given by name runs, as PyTorch calls it. The file of a GPU may differ from that
+            of a CPU. Each file decodes to the same symbols everywhere.
+        progress: called with the share done, in (0, 1], during the search for a budget and during the effort.
 
     Raises ``ValueError`` for a picture, quality, budget or effort that cannot be.
     """
@@ -112,11 +113,12 @@ def decode(
 
     Args:
         data: the whole file, or its path.
-        model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
+        model: the model that wrote the file. ``None`` finds it in the zoo by the fingerprint in the file.
         preview: decode z alone, a blurred picture from the first few per cent of the file.
-        max_pixels: refuse files that claim more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
-        precision: of a model found or given by name, see :meth:`GLCImage.set_precision`.
-        device: likewise, as PyTorch calls it.
+        max_pixels: refuse a file that claims more pixels, padding included. ``None`` is ``io.MAX_PIXELS``; 0 means no
+            limit.
+        precision: arithmetic of a model that is not given loaded, see :meth:`GLCImage.set_precision`.
+        device: where a model that is not given loaded runs, as PyTorch calls it.
 
     Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
     """
@@ -144,19 +146,19 @@ def encode_video(
 ) -> Iterator[bytes]:
     """Compress frames, one at a time: yields the header of a GLC video, a record for each frame, and the end.
 
-    Together they are the file; without its end it can be decoded, too, up to the last whole frame.
+    Together they are the file. A file without its end can be decoded up to its last whole frame.
 
     Args:
         frames: anything :func:`glc_toolkit.io.to_tensor` takes, all of one size.
         model: what :func:`glc_toolkit.zoo.load` takes, or a loaded model.
         fps: frames a second.
-        quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
-        intra_period: frames from one that can be decoded by itself to the next; ``None`` is the model's.
-        colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.
-        max_pixels: as in :func:`encode`, for a frame.
+        quality: level in [0, levels - 1]; fractions are allowed. ``None`` is the model's default quality.
+        intra_period: frames from one intra frame to the next. ``None`` is the model's own period.
+        colour: matrix of the source by ITU-T H.273, for a decoder that writes YUV; 2 means unknown.
+        max_pixels: limit for a frame, as in :func:`encode`.
         precision: as in :func:`encode`.
-        effort: as in :func:`encode`, for each intra frame; those after it go on from there, with a 32nd of the steps,
-            rounded up. See :class:`glc_toolkit.refine.VideoRefiner`.
+        effort: steps for an intra frame, as in :func:`encode`. A P frame gets ceil(effort / 32) steps. See
+            :class:`glc_toolkit.refine.VideoRefiner`.
         device: as in :func:`encode`.
     """
     codec = _loaded(model, GLCVideo, precision, device)
@@ -239,20 +241,20 @@ def decode_video(
 ) -> Iterator[Image.Image]:
     """Decompress a GLC video, one RGB picture at a time.
 
-    A frame that is damaged or missing, and those after it up to the next intra frame, repeat the one before, so that
-    the rest keeps its time; before the first sound frame there is nothing to repeat, and nothing comes.
+    In the place of a damaged or missing frame, and of the frames up to the next intra frame, the last sound frame is
+    repeated. So the rest keeps its time. Before the first sound frame nothing is yielded.
 
     Args:
         data: the whole file, or its path.
-        model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
-        start: number of the first frame to give; decoding begins at the intra frame before it.
-        frames: how many to give at most; ``None`` is all.
+        model: the model that wrote the file. ``None`` finds it in the zoo by the fingerprint in the file.
+        start: number of the first frame to yield. Decoding begins at the intra frame before it.
+        frames: how many frames to yield at most; ``None`` means all.
         strict: raise :class:`BitstreamError` at the first damage.
         max_pixels: as in :func:`decode`.
         precision: as in :func:`decode`.
         report: called with each :class:`~glc_toolkit.videostream.Damage`; ``None`` warns.
-        max_gap: frames that may be missing beyond as many as there are: reading ends at an intra frame further on.
-            ``None`` is ``videostream.MAX_GAP``, 0 no limit.
+        max_gap: how many frames may be missing beyond as many as are there. Reading ends at an intra frame that lies
+            further on. ``None`` is ``videostream.MAX_GAP``; 0 means no limit.
         device: as in :func:`decode`.
     """
     data = bitstream.of(data)
@@ -268,7 +270,7 @@ def decode_video(
             if strict:
                 raise BitstreamError(item.reason)
             (report or _warn)(item)
-            if picture is None and reference is not None:  # of a frame before ``start``
+            if picture is None and reference is not None:  # the reference is a frame before ``start``
                 picture = io.to_pillow(model.reconstruct(reference, shape))
             reference = None
             if picture is not None:
@@ -283,7 +285,7 @@ def decode_video(
                 item.payload, header.quality_code, shape, None if item.intra else reference
             )
             shown = model.reconstruct(reference, shape) if item.number >= start else None
-        except BitstreamError as error:  # its check was right, so this is what an encoder wrote, or a forgery
+        except BitstreamError as error:  # the checksum was right: an encoder wrote this, or it is a forgery
             raise BitstreamError(f"frame {item.number}: {error}") from error
         if shown is not None:
             picture = io.to_pillow(shown)
@@ -324,7 +326,10 @@ def info(
     max_pixels: int | None = None,
     device: str = "cpu",
 ) -> Facts:
-    """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
+    """What is in a file: its header, and the bytes of each section. Arguments and errors are those of :func:`decode`.
+
+    The entropy decoder reads all symbols of a picture, because only it knows where a section ends. No pixel is made.
+    """
     data = bitstream.of(data)
     if bitstream.is_video(data):
         return _video_info(data, model, max_pixels, device)
@@ -436,7 +441,7 @@ def _reader(
     precision: str,
     device: str,
 ) -> Model:
-    """The model that reads a file with this header, which is within its limits."""
+    """The model that wrote a file with this header, after all checks of the header."""
     codec, mismatch = resolve(stream, model, precision, device)
     if model is None and not isinstance(codec, kind):
         raise BitstreamError(

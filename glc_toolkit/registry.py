@@ -1,6 +1,6 @@
 """Plugins and the components they bring.
 
-The built-ins of this package are ordinary plugins: they are found through the same hooks as anybody else's.
+The built-in components of this package come from ordinary plugins, through the same hooks as those of others.
 """
 
 import importlib
@@ -32,7 +32,7 @@ HOOKS = {
 KINDS = tuple(HOOKS)
 STRICT = "GLC_STRICT_PLUGINS"  # set to 1 to turn a broken plugin from a warning into an error
 BUILTIN = "glc_toolkit.components"
-BUILTINS = (BUILTIN, "glc_toolkit.evaluation")  # the modules that bring ours
+BUILTINS = (BUILTIN, "glc_toolkit.evaluation")  # the modules that bring our own components
 
 
 class PluginError(Exception):
@@ -151,7 +151,7 @@ def named(hook: str) -> dict[str, tuple[Any, str]]:
 
 
 def model_folders() -> Iterator[tuple[str, Path]]:
-    """Name and folder of every model: those of the folders of ``GLC_ZOO``, then those that plugins bring."""
+    """Name and folder of every model: first those in the folders of ``GLC_ZOO``, then those of plugins."""
     for place in filter(None, os.environ.get("GLC_ZOO", "").split(os.pathsep)):
         yield from ((config.parent.name, config.parent) for config in sorted(Path(place).glob("*/config.json")))
     yield from ((name, Path(folder)) for name, (folder, _) in named("glc_zoo").items())
@@ -185,8 +185,8 @@ def names(kind: str) -> list[str]:
 def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
     """Build a component from ``{"name": ..., "args": {...}}``.
 
-    ``defaults`` are arguments that the place of use knows (channel counts, say); ``args`` overrules them, and those
-    that the factory does not take are left out. Raises ``ValueError`` that names what is wrong in ``config``, or what
+    ``defaults`` are arguments that the caller knows, such as numbers of channels. ``args`` overrules them. Defaults
+    that the factory does not take are left out. Raises ``ValueError``, which says what is wrong in ``config``, or what
     the component lacks of the protocol of its kind.
     """
     if not isinstance(config, dict) or not isinstance(config.get("name"), str) or set(config) - {"name", "args"}:
@@ -198,7 +198,7 @@ def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
         defaults = {key: value for key, value in defaults.items() if key in taken}
     try:
         component = factory(**{**defaults, **config.get("args", {})})
-    except (TypeError, AssertionError) as error:  # the second is how libraries of quantizers refuse arguments
+    except (TypeError, AssertionError) as error:  # libraries of quantizers refuse arguments by assertions
         raise ValueError(f"{kind} {name!r}: {error or 'its arguments do not go together'}") from error
     from glc_toolkit.types import PROMISES  # imported late: it brings PyTorch
 
@@ -208,7 +208,7 @@ def build(kind: str, config: dict[str, Any], **defaults: Any) -> Any:
 
 
 def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """What a factory takes. The constructor of PyTorch's ``Module`` claims to take anything, and takes nothing."""
+    """The parameters of a factory. PyTorch's ``Module`` claims to take any, and takes none."""
     if inspect.isclass(factory):
         owner = next(c for c in inspect.getmro(factory) if "__init__" in vars(c))
         if owner.__module__ == "torch.nn.modules.module":
@@ -229,7 +229,7 @@ def plugin_of(kind: str, name: str) -> str:
 
 
 def complain(plugin: str, error: BaseException, name: str | None = None) -> None:
-    """Warn that a plugin, or what it has by a name, is left out; in strict mode raise :class:`PluginError`."""
+    """Warn that a plugin, or its component ``name``, is left out. In strict mode raise :class:`PluginError`."""
     what = f"plugin {plugin!r}" if name is None else f"{name!r} of plugin {plugin!r}"
     message = f"{what} is left out: {type(error).__name__}: {error}"
     if os.environ.get(STRICT) == "1":

