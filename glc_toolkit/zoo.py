@@ -27,23 +27,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from glc_toolkit import hub, models, registry, versions, weights
+from glc_toolkit import hub, modelfolder, models, registry, versions, weights
 from glc_toolkit.facts import Facts
-from glc_toolkit.modelfolder import (
-    CARD,
-    CONFIG,
-    FILES,
-    WEIGHTS,
-    sha256_of,
-    verify,
-    write_sums,
-)
-from glc_toolkit.modelfolder import (
-    SUMS as SUMS,
-)
-from glc_toolkit.modelfolder import (
-    sha256 as sha256,
-)
+from glc_toolkit.modelfolder import CARD, CONFIG, FILES, WEIGHTS, sha256_of, verify
+from glc_toolkit.modelfolder import SUMS as SUMS
+from glc_toolkit.modelfolder import sha256 as sha256
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.paths import shipped_zoo
 from glc_toolkit.types import ModelFileError, UnknownModelError
@@ -148,13 +136,19 @@ def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", 
             weights.read(Path(partial, WEIGHTS))  # a model that would not load replaces nothing
             Path(partial, CONFIG).write_text(json.dumps(model.config, indent=2, sort_keys=True) + "\n")
             Path(partial, CARD).write_text(card or f"# {name}\n")
-            write_sums(Path(partial))
+            modelfolder.write_sums(Path(partial))
             for file in FILES:
                 os.replace(Path(partial, file), folder / file)
     except OSError as error:
         raise OSError(f"cannot write {folder}: {error.strerror or error}") from error
     _load.cache_clear()
     return folder
+
+
+def write_sums(folder: str | Path) -> None:
+    """Renew SHA256SUMS, for instance after the card was edited."""
+    modelfolder.write_sums(folder)
+    _load.cache_clear()  # for a file system whose times are too coarse to tell two writings apart
 
 
 def info(model: str | os.PathLike) -> Facts:

@@ -87,7 +87,7 @@ def overwrite_options(command):
     """Options for an output that exists. The last one given counts; ``None`` means that none was given."""
     for *flags, value, text in (
         ("--force", FORCE, "Replace an output that exists, even a read-only one."),
-        ("-n", "--no-overwrite", NO, "Keep an output that exists. Default: ask on a terminal, keep it elsewhere."),
+        ("-n", "--no-overwrite", NO, "Stop if the output exists. Default: ask on a terminal, stop elsewhere."),
         ("-y", "--overwrite", YES, "Replace an output that exists."),
     ):
         command = click.option(*flags, "overwrite", flag_value=value, help=text)(command)
