@@ -66,7 +66,7 @@ class LateLoader(WrappedLoader):
         lock, begun = RLock(), []
 
         def find(name: str):
-            if name != "__all__" and name.startswith("__"):
+            if name.startswith("__") and name not in ("__all__", "__version__"):
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
             if not begun and name in DEFERRED.get(module.__name__, ()):
                 return lambda *args, **kwargs: execute(name)(*args, **kwargs)
