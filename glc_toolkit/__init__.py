@@ -7,6 +7,7 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from glc_toolkit import lazy
 from glc_toolkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from glc_toolkit.evaluation.show import show
     from glc_toolkit.types import BitstreamError, ModelFileError
 
-# CompressAI imports torch_geometric, which scripts two classes as it is imported: nothing that a user here can change.
+lazy.install()
+# torch_geometric, which CompressAI uses, scripts two classes as it is imported: nothing that a user here can change.
 warnings.filterwarnings("ignore", message=r".*torch\.jit\.script", category=FutureWarning)
 warnings.filterwarnings("ignore", message=r".*torch\.jit\.script", category=DeprecationWarning)
 

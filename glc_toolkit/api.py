@@ -1,24 +1,24 @@
-"""Pictures and videos to bytes and back, in one call each."""
+"""Pictures and videos to bytes and back: a call for each."""
 
 import math
 import os
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import torch
 from PIL import Image
 
 from glc_toolkit import bitstream, io, videostream, zoo
+from glc_toolkit.defaults import MODEL as DEFAULT_MODEL
+from glc_toolkit.defaults import VIDEO_MODEL as DEFAULT_VIDEO_MODEL
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
-from glc_toolkit.refine import VideoRefiner, refine
 from glc_toolkit.types import BitstreamError
 
-DEFAULT_MODEL = "glc-image-0.03"
-DEFAULT_VIDEO_MODEL = "glc-video-0.01"
 Model = TypeVar("Model", bound=GLCModel)
 CODES = {GLCImage: "pictures", GLCVideo: "videos"}
 
@@ -40,16 +40,17 @@ def encode(
     Args:
         image: anything :func:`glc_toolkit.io.to_tensor` takes.
         model: what :func:`glc_toolkit.zoo.load` takes, or a loaded model.
-        quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
-        target_bpp: instead of ``quality``: the best quality whose file has at most so many bits a pixel.
-        max_bytes: likewise, in bytes of the whole file.
-        effort: steps of :func:`glc_toolkit.refine.refine`, for a better picture of about the same size; 10 to 30 are
-            useful, and each takes longer than a whole encoding without.
-        max_pixels: refuse pictures that have more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
-        precision: of a model given by name, see :meth:`GLCImage.set_precision`.
-        device: of a model given by name, as PyTorch calls it. On another than the CPU a picture may give another file,
-            which decodes to the same symbols everywhere.
-        progress: called with the share done, in (0, 1], as the search for a budget or the effort goes on.
+        quality: level in [0, levels - 1]; fractions are allowed. ``None`` is the model's default quality.
+        target_bpp: the best quality whose file has at most so many bits a pixel. It takes the place of ``quality``.
+        max_bytes: the best quality whose file has at most so many bytes. It takes the place of ``quality``.
+        effort: steps of :func:`glc_toolkit.refine.refine`, for a better picture of about the same size. 10 to 30 are
+            useful. A step takes longer than encoding without effort.
+        max_pixels: refuse a picture that has more pixels, padding included. ``None`` is ``io.MAX_PIXELS``; 0 means no
+            limit.
+        precision: arithmetic of a model that is given by name, see :meth:`GLCImage.set_precision`.
+        device: where a model that is given by name runs, as PyTorch calls it. The file of a GPU may differ from that
+            of a CPU. Each file decodes to the same symbols everywhere.
+        progress: called with the share done, in (0, 1], during the search for a budget and during the effort.
 
     Raises ``ValueError`` for a picture, quality, budget or effort that cannot be.
     """
@@ -76,14 +77,14 @@ def encode(
         codes = range(codec.quality_code(codec.levels - 1) + 1)
         tried: dict[int, bytes] = {}
 
-        def size(code: int) -> float:
+        def size(code: int) -> int:
             tried[code] = file(l, code)
             if not effort:
                 progress(len(tried) / len(codes).bit_length())
             return len(tried[code])
 
-        code = bisect_right(codes, budget, key=size)
-        return max(code - 1, 0), tried[max(code - 1, 0)]
+        code = max(bisect_right(codes, budget, key=size) - 1, 0)
+        return code, tried[code]
 
     l = codec.analysis(x)
     if budget < math.inf:
@@ -91,6 +92,8 @@ def encode(
         if len(data) > budget:
             raise ValueError(f"the lowest quality already takes {len(data)} bytes, over the budget of {int(budget)}")
     if effort:
+        from glc_toolkit.refine import refine  # imported late: its losses bring torch._dynamo
+
         l = refine(codec, x, codec.quality_of(code), effort, progress)
     if budget == math.inf:
         return file(l, code)
@@ -110,11 +113,12 @@ def decode(
 
     Args:
         data: the whole file, or its path.
-        model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
+        model: the model that wrote the file. ``None`` finds it in the zoo by the fingerprint in the file.
         preview: decode z alone, a blurred picture from the first few per cent of the file.
-        max_pixels: refuse files that claim more with their padding; ``None`` is ``io.MAX_PIXELS``, 0 no limit.
-        precision: of a model found or given by name, see :meth:`GLCImage.set_precision`.
-        device: likewise, as PyTorch calls it.
+        max_pixels: refuse a file that claims more pixels, padding included. ``None`` is ``io.MAX_PIXELS``; 0 means no
+            limit.
+        precision: arithmetic of a model that is not given loaded, see :meth:`GLCImage.set_precision`.
+        device: where a model that is not given loaded runs, as PyTorch calls it.
 
     Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
     """
@@ -142,19 +146,19 @@ def encode_video(
 ) -> Iterator[bytes]:
     """Compress frames, one at a time: yields the header of a GLC video, a record for each frame, and the end.
 
-    Together they are the file; without its end it can be decoded, too, up to the last whole frame.
+    Together they are the file. A file without its end can be decoded up to its last whole frame.
 
     Args:
         frames: anything :func:`glc_toolkit.io.to_tensor` takes, all of one size.
         model: what :func:`glc_toolkit.zoo.load` takes, or a loaded model.
         fps: frames a second.
-        quality: level in [0, levels - 1], whole or between; ``None`` is the rate in the model's name.
-        intra_period: frames from one that can be decoded by itself to the next; ``None`` is the model's.
-        colour: matrix of the source by ITU-T H.273, which a decoder writing YUV may go by; 2 is unknown.
-        max_pixels: as in :func:`encode`, for a frame.
+        quality: level in [0, levels - 1]; fractions are allowed. ``None`` is the model's default quality.
+        intra_period: frames from one intra frame to the next. ``None`` is the model's own period.
+        colour: matrix of the source by ITU-T H.273, for a decoder that writes YUV; 2 means unknown.
+        max_pixels: limit for a frame, as in :func:`encode`.
         precision: as in :func:`encode`.
-        effort: as in :func:`encode`, for each intra frame; those after it go on from there, with a 32nd of the steps,
-            rounded up. See :class:`glc_toolkit.refine.VideoRefiner`.
+        effort: steps for an intra frame, as in :func:`encode`. A P frame gets ceil(effort / 32) steps. See
+            :class:`glc_toolkit.refine.VideoRefiner`.
         device: as in :func:`encode`.
     """
     codec = _loaded(model, GLCVideo, precision, device)
@@ -162,7 +166,11 @@ def encode_video(
     period = codec.intra_period if intra_period is None else intra_period
     if period < 1:
         raise ValueError(f"intra_period has to be at least 1, not {period}")
-    refiner = VideoRefiner(codec, code, effort) if effort else None
+    refiner = None
+    if effort:
+        from glc_toolkit.refine import VideoRefiner  # imported late: its losses bring torch._dynamo
+
+        refiner = VideoRefiner(codec, code, effort)
     fps = Fraction(fps).limit_denominator(1001)
     if fps <= 0:
         raise ValueError(f"fps has to be positive, not {fps}")
@@ -191,6 +199,34 @@ def encode_video(
     yield videostream.end(count)
 
 
+@dataclass(frozen=True)
+class Written:
+    """What :func:`write_video` did."""
+
+    frames: int
+    bytes: int
+    interrupted: bool  #: the user stopped it; the file lacks its end, and can be decoded up to its last frame
+
+
+def write_video(
+    chunks: Iterable[bytes], file: BinaryIO, progress: Callable[[int], object] = lambda frames: None
+) -> Written:
+    """Write what :func:`encode_video` yields to a binary file, and call ``progress`` with the number of frames.
+
+    If the user interrupts, the file keeps its frames. Raises ``KeyboardInterrupt`` if it has none yet.
+    """
+    size = count = 0
+    try:
+        for count, chunk in enumerate(chunks):  # the first chunk is the header
+            size += file.write(chunk)
+            progress(count)
+    except KeyboardInterrupt:
+        if count == 0:
+            raise
+        return Written(count, size, True)
+    return Written(count - 1, size, False)  # the last chunk is the end
+
+
 def decode_video(
     data: bytes | str | os.PathLike,
     model: str | GLCModel | None = None,
@@ -205,20 +241,20 @@ def decode_video(
 ) -> Iterator[Image.Image]:
     """Decompress a GLC video, one RGB picture at a time.
 
-    A frame that is damaged or missing, and those after it up to the next intra frame, repeat the one before, so that
-    the rest keeps its time; before the first sound frame there is nothing to repeat, and nothing comes.
+    In the place of a damaged or missing frame, and of the frames up to the next intra frame, the last sound frame is
+    repeated. So the rest keeps its time. Before the first sound frame nothing is yielded.
 
     Args:
         data: the whole file, or its path.
-        model: what wrote it, where it is not in the zoo; ``None`` finds it by the fingerprint in the file.
-        start: number of the first frame to give; decoding begins at the intra frame before it.
-        frames: how many to give at most; ``None`` is all.
+        model: the model that wrote the file. ``None`` finds it in the zoo by the fingerprint in the file.
+        start: number of the first frame to yield. Decoding begins at the intra frame before it.
+        frames: how many frames to yield at most; ``None`` means all.
         strict: raise :class:`BitstreamError` at the first damage.
         max_pixels: as in :func:`decode`.
         precision: as in :func:`decode`.
         report: called with each :class:`~glc_toolkit.videostream.Damage`; ``None`` warns.
-        max_gap: frames that may be missing beyond as many as there are: reading ends at an intra frame further on.
-            ``None`` is ``videostream.MAX_GAP``, 0 no limit.
+        max_gap: how many frames may be missing beyond as many as are there. Reading ends at an intra frame that lies
+            further on. ``None`` is ``videostream.MAX_GAP``; 0 means no limit.
         device: as in :func:`decode`.
     """
     data = bitstream.of(data)
@@ -234,7 +270,7 @@ def decode_video(
             if strict:
                 raise BitstreamError(item.reason)
             (report or _warn)(item)
-            if picture is None and reference is not None:  # of a frame before ``start``
+            if picture is None and reference is not None:  # the reference is a frame before ``start``
                 picture = io.to_pillow(model.reconstruct(reference, shape))
             reference = None
             if picture is not None:
@@ -249,7 +285,7 @@ def decode_video(
                 item.payload, header.quality_code, shape, None if item.intra else reference
             )
             shown = model.reconstruct(reference, shape) if item.number >= start else None
-        except BitstreamError as error:  # its check was right, so this is what an encoder wrote, or a forgery
+        except BitstreamError as error:  # the checksum was right: an encoder wrote this, or it is a forgery
             raise BitstreamError(f"frame {item.number}: {error}") from error
         if shown is not None:
             picture = io.to_pillow(shown)
@@ -290,7 +326,10 @@ def info(
     max_pixels: int | None = None,
     device: str = "cpu",
 ) -> Facts:
-    """What is in a file: its header, and where every byte of it goes. Arguments and errors are those of decode."""
+    """What is in a file: its header, and the bytes of each section. Arguments and errors are those of :func:`decode`.
+
+    The entropy decoder reads all symbols of a picture, because only it knows where a section ends. No pixel is made.
+    """
     data = bitstream.of(data)
     if bitstream.is_video(data):
         return _video_info(data, model, max_pixels, device)
@@ -371,6 +410,29 @@ def open_stream(
     return stream, _reader(stream, model, max_pixels, GLCImage, precision, device)
 
 
+def resolve(
+    stream: bitstream.ImageStream | videostream.VideoHeader,
+    model: str | GLCModel | None,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> tuple[GLCModel, str]:
+    """The model for a file with this header, and why it is not the one that wrote the file, or "".
+
+    ``model`` is a name or a loaded model; ``None`` finds it by the fingerprint in the file. Raises
+    :class:`UnknownModelError` if no known model has it.
+    """
+    if model is None:
+        return zoo.by_fingerprint(stream.fingerprint, precision, device), ""
+    codec = model if isinstance(model, GLCModel) else zoo.load(model, device, precision)
+    own = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
+    if own == stream.fingerprint:
+        return codec, ""
+    writer, name = zoo.released(stream.fingerprint.hex()) or "a model", codec.config.get("name", "the given model")
+    return codec, (
+        f"this file was written with {writer} of fingerprint {stream.fingerprint.hex()}, but {name!r} has {own.hex()}"
+    )
+
+
 def _reader(
     stream: bitstream.ImageStream | videostream.VideoHeader,
     model: str | GLCModel | None,
@@ -379,21 +441,15 @@ def _reader(
     precision: str,
     device: str,
 ) -> Model:
-    """The model that reads a file with this header, which is within its limits."""
-    if model is None:
-        model = zoo.by_fingerprint(stream.fingerprint, precision, device)
-        if not isinstance(model, kind):
-            raise BitstreamError(
-                f"the file names {model.config.get('name')!r} as its model, which codes {CODES[type(model)]}"
-            )
-    codec = _loaded(model, kind, precision, device)
-    own = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
-    if own != stream.fingerprint:
+    """The model that wrote a file with this header, after all checks of the header."""
+    codec, mismatch = resolve(stream, model, precision, device)
+    if model is None and not isinstance(codec, kind):
         raise BitstreamError(
-            f"this file was written with {zoo.released(stream.fingerprint.hex()) or 'a model'} of fingerprint "
-            f"{stream.fingerprint.hex()}, "
-            f"but {codec.config.get('name', 'the given model')!r} has {own.hex()}"
+            f"the file names {codec.config.get('name')!r} as its model, which codes {CODES[type(codec)]}"
         )
+    codec = _loaded(codec, kind, precision, device)
+    if mismatch:
+        raise BitstreamError(mismatch)
     if reason := io.too_large(stream.width, stream.height, codec.downsampling_factor, max_pixels):
         raise BitstreamError(f"the file claims too large a picture: {reason}")
     return codec

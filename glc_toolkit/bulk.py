@@ -1,9 +1,8 @@
 """Many pictures: folders, tar shards and fsspec URLs, by one process, several, or Ray workers, with the same result.
 
-A file is the unit of work: a picture, or a tar shard, which becomes a tar shard. What became of each is a line of
-``manifest.jsonl`` in the target, after a first line that says what the job is; a job that is run again does the files
-that have no line without an error there, or whose output is gone. Sources are not read again to see whether they
-changed.
+A file is the unit of work: a picture, or a tar shard, which becomes a tar shard. The first line of ``manifest.jsonl``
+in the target says what the job is. Each other line says what became of a file. A job that is run again does the files
+whose line is missing or has an error, or whose output is gone. Sources are not read again to see whether they changed.
 """
 
 import hashlib
@@ -40,15 +39,15 @@ from glc_toolkit.types import BitstreamError
 MANIFEST = "manifest.jsonl"
 TAR = ".tar"
 STREAM = ".glc"
-MAX_BYTES = 2**28  # of a file or member to read: the largest picture in 16 bits; a tar may claim any size
-SAVE_EVERY = 30.0  # seconds, between two writings of the manifest
-RETRIES = 3  # of a file whose worker died
-BLOCKS = 4096  # shares that Ray Data deals out; a share is lost to a worker's death as a whole, and done again
+MAX_BYTES = 2**28  # to read from a file or member: the largest picture in 16 bits. A tar may claim any size
+SAVE_EVERY = 30.0  # seconds before the manifest is written again
+RETRIES = 3  # how often a file whose worker died is tried again
+BLOCKS = 4096  # shares that Ray Data deals out. When a worker dies, its whole share is done again
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to do: all that a worker has to know."""
+    """What a worker has to do."""
 
     task: Literal["encode", "decode", "eval"]
     source: str  #: folder, file or pattern (``*.tar``), as a path or fsspec URL
@@ -76,7 +75,7 @@ class Report:
 
 
 class Place(NamedTuple):
-    """A folder somewhere."""
+    """A folder on this machine or behind a URL."""
 
     fs: Any  #: fsspec.AbstractFileSystem
     root: str
@@ -152,7 +151,7 @@ def run(
 
 
 def absolute(job: Job) -> Job:
-    """The same job in the words of any folder that a worker may run in."""
+    """The same job with absolute paths: a worker may run in another folder."""
 
     def path(text: str) -> str:
         return text if "://" in text else os.path.abspath(text)
@@ -164,15 +163,15 @@ def absolute(job: Job) -> Job:
 
 
 def items(names: list[str]) -> list[dict[str, str]]:
-    """Names as Ray Data carries them: in JSON, since not every name of a file is UTF-8."""
+    """Names of files in JSON, for Ray Data: a name need not be UTF-8."""
     return [{"source": json.dumps(name)} for name in names]
 
 
 def started_workers(
     job: Job, names: list[str], workers: int | None, address: str | None
 ) -> AbstractContextManager[Iterable[dict]]:
-    """The results of a :class:`Worker` for each name as they come, once what gives them has started. A name whose
-    worker died again and again has none."""
+    """The results of a :class:`Worker` for each name, in the order in which they are ready. A name whose worker died
+    again and again has no result."""
     if not names:
         return nullcontext(())
     if address is not None:
@@ -184,7 +183,7 @@ def started_workers(
 
 @contextmanager
 def processes(job: Job, names: list[str], workers: int, worker: type["Worker"]) -> Iterator[Iterable[dict]]:
-    """Processes of this machine, each of which does one file after the other."""
+    """Processes on this machine. Each does one file after the other."""
     context = get_context("spawn")  # a fork of a process that has used PyTorch's threads may hang
     waiting, tries = deque(items(names)), Counter()
     busy: dict[Any, tuple[Any, dict | None]] = {}  # by pipe: the process at its end, and what it was given
@@ -235,7 +234,7 @@ def processes(job: Job, names: list[str], workers: int, worker: type["Worker"]) 
 
 
 def serve(worker: type["Worker"], job: Job, pipe: Connection) -> None:
-    """What a process does: says ``{}`` when it has begun, or why it cannot, and then answers."""
+    """What a process does. It sends ``{}`` when it has begun, or says why it cannot begin; then it answers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process that started this one, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or partial files would stay
     try:
@@ -320,7 +319,7 @@ class Worker:
         return {"source": name, **self.named(name), **facts}
 
     def shard(self, name: str) -> list[dict]:
-        """Do the pictures of a shard; whatever else it holds is copied, links to pictures to what became of them."""
+        """Do the pictures of a shard. All else is copied; a link to a picture becomes one to its output."""
         rows = []
         done: dict[str, dict] = {}  # by name: the rows of what is in the output
         with (
@@ -400,7 +399,7 @@ class Worker:
 
 
 class Manifest:
-    """``manifest.jsonl``: the lines about each file, kept as text, since a million of them have to fit."""
+    """``manifest.jsonl``: the lines about each file. They are kept as text, so that a million fit into memory."""
 
     def __init__(self, job: Job):
         source, self.place = places(job)
@@ -436,7 +435,7 @@ class Manifest:
             raise ValueError(f"{path} is of another job, {head}; give another folder to write to")
 
     def has(self, name: str) -> bool:
-        """Whether a file was done, without an error, and its output is there."""
+        """Whether a file was done without an error, and its output is there."""
         lines = self.lines.get(name)
         if lines is None or any("error" in json.loads(line) for line in lines.splitlines()):
             return False
@@ -448,7 +447,7 @@ class Manifest:
             self.save()
 
     def save(self) -> None:
-        """Write it whole, which object stores ask for, and so seldom that this takes no more than a twentieth."""
+        """Write the whole manifest, as object stores need it, but so seldom that it takes a twentieth of the time."""
         started = time.perf_counter()
         with self.place.writing(MANIFEST) as file:
             file.write(f"{json.dumps(self.head)}\n".encode())
@@ -481,7 +480,7 @@ def places(job: Job) -> tuple[Place, Place]:
 
 
 def find(job: Job) -> list[str]:
-    """Names of the files to do, sorted, relative to their folder; what lies in a target inside it is not among them."""
+    """Names of the files to do, sorted, relative to their folder. Files in a target inside it are left out."""
     source, target = places(job)
     fs, path = fsspec.url_to_fs(job.source)
     try:
@@ -536,7 +535,7 @@ def check_size(size: int) -> None:
 
 
 def check_member(member: tarfile.TarInfo) -> None:
-    """Raise ``ValueError`` for what would come out elsewhere, or far larger than it went in."""
+    """Raise ``ValueError`` for a member of a tar that would be written elsewhere, or would become far larger."""
     places = [member.name]
     if member.issym():
         places.append(posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname)))

@@ -45,7 +45,7 @@ def opened(
     strict: bool = False,
     report: Callable[[str], object] | None = None,
 ) -> Iterator[tuple[Clip, Iterator[np.ndarray]]]:
-    """A video file: what it is, and its frames (H, W, 3) uint8, decoded as they are asked for.
+    """Facts about a video file, and its frames (H, W, 3) uint8. Frames are decoded as they are asked for.
 
     Frames come at a constant rate and show what a player would: a picture is repeated until the next is due. A packet
     that cannot be decoded costs its picture, and the one before stays. Pictures are turned, in sRGB and over white;
@@ -84,7 +84,7 @@ def opened(
 
 @contextmanager
 def _naming(name: str | os.PathLike) -> Iterator[None]:
-    """Errors within, which say what is the matter with a file, say with which."""
+    """Add the name of the file to errors inside the block."""
     try:
         yield
     except library().FFmpegError as error:
@@ -173,7 +173,7 @@ def _save_pictures(frames: Iterable[Image.Image], folder: Path, mark: str) -> in
 
 
 def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour: int, mark: str, force: bool) -> int:
-    """What there is when the user interrupts makes a whole file; the ``KeyboardInterrupt`` goes on after that."""
+    """If the user interrupts, the frames so far become a whole file. Then ``KeyboardInterrupt`` is raised."""
     av, count = library(), 0
     interrupt = None
     with replacing(path, force) as partial, av.open(str(partial), "w") as container:

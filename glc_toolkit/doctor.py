@@ -1,8 +1,8 @@
 """What is wrong with a GLC file, where it begins, and what can still be shown.
 
-One checksum covers a whole picture, so it says that something is wrong but not where. The entropy decoder says more: it
-may meet what no encoder writes, or read symbols worth more bytes than there are (then the file was cut), or fewer. In a
-video each frame has a checksum: what is sound is known without decoding.
+One checksum covers a whole picture: it says that something is wrong, but not where. The entropy decoder says more. It
+may meet what no encoder writes. It may read symbols that are worth more bytes than there are, because the file was cut,
+or fewer bytes. In a video each frame has a checksum, so sound frames are known without decoding.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from glc_toolkit import bitstream, io, videostream, zoo
-from glc_toolkit.api import CODES, Model
+from glc_toolkit.api import CODES, Model, resolve
 from glc_toolkit.coder import SLACK, Decoder
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.types import BitstreamError, ModelFileError, UnknownModelError
@@ -23,10 +23,10 @@ class Diagnosis:
     """All that could be found out."""
 
     bytes: int
-    header: dict = field(default_factory=dict)  #: what could be read of it, right or wrong
-    sections: dict[str, float] = field(default_factory=dict)  #: bytes that the symbols of each are worth
+    header: dict = field(default_factory=dict)  #: the fields that could be read, right or wrong
+    sections: dict[str, float] = field(default_factory=dict)  #: how many bytes the symbols of each section are worth
     problems: list[str] = field(default_factory=list)
-    unknown: str = ""  #: why its model is not known here; then nothing behind the header was looked at
+    unknown: str = ""  #: why its model is not known here; then only the header was looked at
     first_bad: str | None = None  #: section where the first problem shows; the damage is there or before it
     shows: str = "nothing"  #: "the picture", "a preview", which frames, "nothing", or "nothing without its model"
 
@@ -41,13 +41,13 @@ class Diagnosis:
 def diagnose(
     data: bytes, model: str | GLCModel | None = None, max_pixels: int | None = None, device: str = "cpu"
 ) -> tuple[Diagnosis, io.Image.Image | None]:
-    """Look at a file as far as it can be read; with the preview of its z, if that can be shown.
+    """What is wrong with a file, and the preview that z gives, or ``None`` if it cannot be shown.
 
     Args:
-        data: the whole file, or what there is of it.
-        model: what to read it with, whatever it names; ``None`` finds it by the fingerprint in the file.
+        data: the file, or as much of it as there is.
+        model: the model to read it with, whatever the file names. ``None`` finds it by the fingerprint in the file.
         max_pixels: as in :func:`glc_toolkit.api.decode`.
-        device: likewise.
+        device: as in :func:`glc_toolkit.api.decode`.
 
     Raises :class:`ModelFileError` if ``model`` is bad; a bad file is a result.
     """
@@ -74,7 +74,7 @@ def diagnose(
 
 
 def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
-    """The fields of the header, checksum or not; None if they say nothing that could be gone on with."""
+    """The parsed file, whether its checksum is right or not; ``None`` if its payload cannot be read."""
     if len(data) < 10:
         found.add(f"{len(data)} bytes are fewer than a header has", HEADER)
         return None
@@ -110,7 +110,7 @@ def read_header(data: bytes, found: Diagnosis) -> bitstream.ImageStream | None:
 
 
 def read_video(data: bytes, model: GLCModel | None, found: Diagnosis, device: str) -> None:
-    """The header of a video, which frames are sound, and what the others suffer from."""
+    """Read the header of a video, find the sound frames, and say what is wrong with the others."""
     try:
         header, at = videostream.parse_header(data)
     except BitstreamError as error:
@@ -146,22 +146,18 @@ def reader(
     found: Diagnosis,
     device: str,
 ) -> Model | None:
-    """The model to go on with, if it is of the kind that the file is for."""
-    if model is None:
-        try:
-            model = zoo.by_fingerprint(stream.fingerprint, device=device)
-        except UnknownModelError as error:
-            found.unknown = str(error)
-            found.shows = "nothing without its model" if found.shows == "nothing" else f"{found.shows}, with its model"
-            return None
-        except (BitstreamError, ModelFileError) as error:
-            found.add(str(error), HEADER)
-            return None
-    elif (own := model.fingerprint()[: bitstream.FINGERPRINT_BYTES]) != stream.fingerprint:
-        name = model.config.get("name", "the given model")
-        found.add(
-            f"it was written with a model of fingerprint {stream.fingerprint.hex()}, {name!r} has {own.hex()}", HEADER
-        )
+    """The model that reads the file; ``None`` if it is unknown or codes the other kind of file."""
+    try:
+        model, mismatch = resolve(stream, model, device=device)
+    except UnknownModelError as error:
+        found.unknown = str(error)
+        found.shows = "nothing without its model" if found.shows == "nothing" else f"{found.shows}, with its model"
+        return None
+    except (BitstreamError, ModelFileError) as error:
+        found.add(str(error), HEADER)
+        return None
+    if mismatch:
+        found.add(mismatch, HEADER)
     found.header["model"] = model.config.get("name", "unnamed")
     if not isinstance(model, kind):
         found.add(f"it is no file of {found.header['model']!r}, which codes {CODES[type(model)]}", HEADER)
@@ -170,7 +166,7 @@ def reader(
 
 
 def read_payload(stream: bitstream.ImageStream, model: GLCImage, found: Diagnosis) -> io.Image.Image | None:
-    """Weigh its sections; the preview, if z can be read."""
+    """Find how many bytes each section is worth. The result is the preview, if z can be read."""
     shape, size = (stream.height, stream.width), len(stream.payload)
     decoder = Decoder(stream.payload)
     broken = None

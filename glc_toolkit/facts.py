@@ -1,4 +1,4 @@
-"""Results that read well where a person sees them, and stay dictionaries for a program."""
+"""Results that a person can read, and that are dictionaries for a program."""
 
 import math
 from html import escape
@@ -37,7 +37,7 @@ def _text(value) -> str:
 
 
 def plain(value):
-    """What JSON can say: null for numbers that are not finite."""
+    """The value as JSON can say it: ``None`` for a number that is not finite."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -27,7 +27,7 @@ WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders of the second la
 
 
 def library() -> Any:
-    """PyAV. Raises :class:`PictureError` where it is not installed."""
+    """The package PyAV. Raises :class:`PictureError` if it is not installed."""
     try:
         import av
     except ModuleNotFoundError:
@@ -47,7 +47,7 @@ def opened(source: Source) -> Iterator["InputContainer"]:
 
 
 def track_of(container: "InputContainer", number: int | None) -> "VideoStream":
-    """The stream of a number, or else the default one, which is no cover. Raises :class:`PictureError`."""
+    """The stream with this number, or the default stream, which is no cover picture. Raises :class:`PictureError`."""
     tracks = {track.index: track for track in container.streams.video}
     if number is not None and number not in tracks:
         those = f"stream {', '.join(map(str, tracks))}" if tracks else "none"
@@ -67,7 +67,7 @@ def track_of(container: "InputContainer", number: int | None) -> "VideoStream":
 
 @dataclass(frozen=True)
 class Times:
-    """When the pictures of a stream are shown, by its packets in the first ``SCANNED`` bytes of a file."""
+    """When the pictures of a stream are shown, according to the packets in the first ``SCANNED`` bytes."""
 
     rate: Fraction  #: of frames, a second
     end: float  #: seconds from the first picture to the end of the last; 0 where nothing tells
@@ -76,7 +76,7 @@ class Times:
 
 
 def times_of(container: "InputContainer", track: "VideoStream", say: Say) -> Times:
-    """Look through a file, without decoding."""
+    """Read the times in a file, without decoding."""
     unit, size, packets, whole = float(track.time_base or 1), 0, 0, True
     found: list[tuple[float, float]] = []  # when each is shown, and for how long
     try:
@@ -107,12 +107,12 @@ def times_of(container: "InputContainer", track: "VideoStream", say: Say) -> Tim
 
 
 def longest(container: "InputContainer") -> float:
-    """Seconds that one picture may be shown for; where times say more, it is taken for a splice."""
+    """Seconds that one picture may be shown for. A longer gap between times is taken for a splice."""
     return 10.0 if container.format.flags & MAY_JUMP else 3600.0
 
 
 def _claimed(container: "InputContainer", track: "VideoStream") -> float:
-    """Seconds that a stream lasts by the file's own word; 0 where that may be of another stream, or an estimate."""
+    """Seconds that a stream lasts, as the file says. 0 if the file may mean another stream, or estimates."""
     if told := track.metadata.get("DURATION"):  # Matroska
         try:
             hours, minutes, seconds = told.split(":")
@@ -145,14 +145,14 @@ class Footage:
         self.ended = False
 
     def pictures(self) -> Iterator[tuple[float, "VideoFrame"]]:
-        """When each is shown, in seconds, rising, and the frame."""
+        """Times in seconds, rising, each with its frame."""
         spliced = bool(self.container.format.flags & MAY_JUMP)
         back = 0.5 / float(self.times.rate) if spliced else timeline.AGO
         yield from timeline.in_order(self._decode(), longest(self.container), back, lambda: self.errors > 0)
         self.ended = True
 
     def _decode(self) -> Iterator[tuple[float, "VideoFrame"]]:
-        """The same as the decoder has it, which may mix up pictures behind damage."""
+        """Times and frames as the decoder gives them. After damage it may mix up pictures."""
         decoder, error = self._decoder(), library().FFmpegError
         unit, step = float(self.track.time_base or 1), 1 / float(self.times.rate)
         unordered = self.container.format.name == "avi"  # it knows in which order pictures are decoded, not shown

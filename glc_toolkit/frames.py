@@ -1,4 +1,4 @@
-"""A decoded frame of a video -> the picture that is meant: turned, in sRGB by matrix, range and curve, over white."""
+"""A decoded frame of a video -> the picture as it is to be shown: turned, in sRGB, over white."""
 
 import struct
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Say = Callable[[str], object]
 
 
 def matrix_of(frame: "VideoFrame") -> int:
-    """By ITU-T H.273, guessed from the height where the frame does not say."""
+    """The matrix by ITU-T H.273. It is guessed from the height if the frame does not say."""
     return frame.colorspace if frame.colorspace != UNKNOWN else BT709 if frame.height >= HD else BT601
 
 
@@ -71,7 +71,7 @@ def _scaler(frame: "VideoFrame") -> int | None:
 
 
 def _space(frame: "VideoFrame", say: Say) -> colour.Space | None:
-    """How to undo the curve; None for what is shown as it is."""
+    """How to undo the curve; ``None`` for a frame that is shown as it is."""
     if frame.color_trc not in LIGHT:
         if name := WIDE.get(frame.color_primaries):
             say(f"its primaries, {name}, are taken for those of BT.709")
@@ -84,14 +84,14 @@ def _space(frame: "VideoFrame", say: Say) -> colour.Space | None:
 
 
 def _peak(frame: "VideoFrame") -> float:
-    """Of high dynamic range: the brightest light of the whole clip by its own word, or of most."""
+    """High dynamic range: the brightest light of the clip as it says, or that of most clips."""
     told = frame.side_data.get("CONTENT_LIGHT_LEVEL")
     return (told and float(struct.unpack("=I", bytes(told)[:4])[0])) or colour.PEAK
 
 
 def turn_of(frame: "VideoFrame") -> tuple[int, bool, bool]:
-    """By the frame's display matrix: quarters to turn counterclockwise, whether to mirror left and right before that,
-    and whether that is all it asks."""
+    """What the frame's display matrix asks for: quarter turns counterclockwise, whether to mirror left and right first,
+    and whether the matrix asks for nothing else."""
     told = frame.side_data.get("DISPLAYMATRIX")
     if not told:
         return 0, False, True
@@ -103,5 +103,5 @@ def turn_of(frame: "VideoFrame") -> tuple[int, bool, bool]:
 
 
 def turned(pixels: np.ndarray, quarters: int, mirrored: bool) -> np.ndarray:
-    """(H, W, ...) as :func:`turn_of` says."""
+    """Turn an array (H, W, ...) as :func:`turn_of` says."""
     return np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters)

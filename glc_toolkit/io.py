@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from glc_toolkit import stills
+from glc_toolkit.defaults import MAX_PIXELS
 from glc_toolkit.mark import options
 from glc_toolkit.types import PictureError
 
 Picture = Image.Image | str | os.PathLike | np.ndarray | Tensor
-MAX_PIXELS = 2**25  # 33 megapixels, which glc-image-0.03 decodes in about 5 GB
 MAX_PIPE_BYTES = 2**28  # of a picture from a pipe, read at once
 MAX_SIDE = 2**16  # more than formats of pictures but PNG and TIFF can have
 

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, and elsewhere, in a log, a line every half minute."""
+"""How far a long command is: a bar on a terminal, and in a log a line every half minute."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ EVERY = 30.0  # seconds
 
 @contextmanager
 def shown(*columns: ProgressColumn, quiet: bool = False) -> Iterator[Progress]:
-    """A bar of rich on the standard error, gone when it is done; nothing if ``quiet``."""
+    """A bar of rich on the standard error, which goes when the work is done. ``quiet`` shows nothing."""
     terminal = sys.stderr.isatty()
     hidden = quiet or not terminal  # then nothing refreshes a bar by itself, or `track` would leave counting to that
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""What Pillow reads of a picture file -> the picture that is meant: turned, in sRGB, over white.
+"""A picture file as Pillow reads it -> the picture as it is to be shown: turned, in sRGB, over white.
 
 Pillow leaves that to its users, and some of it it does not tell: in which depth PNG names a transparent grey, code
 points of colours in PNG and AVIF, profiles in JPEG 2000. Those are read from the file itself.
@@ -32,7 +32,7 @@ CodePoints = tuple[int, int, bool]  # primaries, transfer characteristics, wheth
 
 @dataclass
 class Untold:
-    """What a file says and Pillow does not."""
+    """Facts in a file that Pillow does not give."""
 
     bits: int = 8  #: of a sample
     code_points: CodePoints | None = None
@@ -163,7 +163,7 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _of_png(info: dict) -> colour.Space | None:
-    """By the chunks gAMA and cHRM, if they say anything."""
+    """Colours by the chunks gAMA and cHRM, if they say anything."""
     gamma, points = info.get("gamma"), info.get("chromaticity")
     if not gamma and not points:
         return None
@@ -190,7 +190,7 @@ def _untold(image: Image.Image) -> Untold:
 
 @contextmanager
 def _file_of(image: Image.Image) -> Iterator[BinaryIO | None]:
-    """The file that a picture is yet to be read from, or was read from; None where it cannot be known."""
+    """The file of a picture, whether it is read already or not; ``None`` if it cannot be known."""
     file, name = getattr(image, "fp", None), getattr(image, "filename", "")
     if getattr(image, "tile", None) and file is not None:
         at = file.tell()
@@ -224,7 +224,7 @@ def _png(file: BinaryIO, image: Image.Image) -> Untold:
 
 
 def _avif(file: BinaryIO, image: Image.Image) -> Untold:
-    """ISO/IEC 14496-12: the property ``colr`` of the primary item; of a sequence, in its sample entry."""
+    """The property ``colr`` of the primary item, or of the sample entry of a sequence (ISO/IEC 14496-12)."""
     data = file.read()
     found = [colr for colr in _properties(data) if colr[:4] == b"nclx"]
     if not found and (at := data.find(b"colrnclx")) >= 0:
@@ -236,7 +236,7 @@ def _avif(file: BinaryIO, image: Image.Image) -> Untold:
 
 
 def _jpeg2000(file: BinaryIO, image: Image.Image) -> Untold:
-    """ISO/IEC 15444-1: the box ``colr`` whose method is a profile."""
+    """The box ``colr`` whose method is a profile (ISO/IEC 15444-1)."""
     data = file.read(2**20)  # the codestream follows
     untold = Untold(16 if image.mode.startswith("I") else 8)
     for kind, start, end in _boxes(data, 0, len(data)):
@@ -250,7 +250,7 @@ READERS = {"PNG": _png, "AVIF": _avif, "JPEG2000": _jpeg2000}
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of each box of a file, or within one."""
+    """Kind, start and end of each box in a file or in a box."""
     while at + 8 <= end:
         size, kind, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
         if size == 1:

@@ -49,7 +49,7 @@ def rate_of(times: Sequence[float], end: float, said: Iterable[Fraction | None])
 
 
 def _near(rate: Fraction, times: np.ndarray) -> list[Fraction]:
-    """Usual rates about ``rate``, that which ``times`` lie on most exactly first."""
+    """Usual rates near ``rate``. The rate that fits ``times`` best comes first."""
     rates = [usual for usual in USUAL if abs(usual / rate - 1) < 2e-3]
     return sorted(rates, key=lambda near: float(np.abs(times * float(near) - slots(times, near)).sum()))
 

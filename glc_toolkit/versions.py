@@ -17,7 +17,7 @@ def split(name: str) -> tuple[str, int]:
 
 
 def found() -> dict[tuple[str, int], Path]:
-    """``{(name, version): folder}`` of every model; warns of one that hides another."""
+    """``{(name, version): folder}`` of every model. Warns of a model that hides another."""
     folders: dict[tuple[str, int], Path] = {}
     for name, folder in registry.model_folders():
         taken = folders.setdefault(split(name), folder)

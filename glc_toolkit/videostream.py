@@ -25,17 +25,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from glc_toolkit.bitstream import FINGERPRINT_BYTES, MAGIC, VIDEO_V1, crc16, leb128, read_leb128
+from glc_toolkit.defaults import MAX_GAP
 from glc_toolkit.types import BitstreamError
 
 INTRA, END = b"\0I", b"\0E"
 GAP = 64  # frames missing in a row that a P frame's check can tell from damage
-MAX_GAP = 1024  # frames missing of a file beyond those it has: one that claims more was made to be shown for ever
-IN_VAIN = 64  # times its length that a file's bytes are hashed for checks that fail: likewise, to be read for ever
+IN_VAIN = 64  # times its length that a file's bytes are hashed for checks that fail: more would be read for ever
 
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What is true of every frame."""
+    """The header: facts about every frame."""
 
     fingerprint: bytes  #: first bytes of the fingerprint of the model that wrote it
     quality_code: int
@@ -54,7 +54,7 @@ class VideoHeader:
 
 @dataclass(frozen=True)
 class Frame:
-    """A record of a frame."""
+    """The record of a frame."""
 
     number: int
     intra: bool
@@ -64,7 +64,7 @@ class Frame:
 
 
 class Mismatch(BitstreamError):
-    """A check that failed after so many bytes were hashed."""
+    """A failed check, and how many bytes were hashed for it."""
 
     def __init__(self, reason: str, hashed: int):
         super().__init__(reason)
@@ -86,7 +86,7 @@ class Damage:
 
 
 def record(frame_number: int, payload: bytes, intra: bool) -> bytes:
-    """A frame as it stands in the file."""
+    """The bytes of a frame's record."""
     check = _check(frame_number, payload).to_bytes(2, "big")
     if not intra:
         return leb128(len(payload) + 1) + check + payload
@@ -95,13 +95,13 @@ def record(frame_number: int, payload: bytes, intra: bool) -> bytes:
 
 
 def end(frames: int) -> bytes:
-    """The last record of a file of so many frames."""
+    """The last record of a file, which says how many frames there are."""
     head = END + _number(frames)
     return head + crc16(head).to_bytes(2, "big")
 
 
 def parse_header(data: bytes) -> tuple[VideoHeader, int]:
-    """The header of a file and its length. Raises :class:`BitstreamError` that says what is wrong."""
+    """The header of a file, and its length. Raises :class:`BitstreamError`, which says what is wrong."""
     if len(data) < 14:
         raise BitstreamError(f"this is no GLC video: {len(data)} bytes are fewer than a header has")
     if data[0] != MAGIC or data[1] != VIDEO_V1:
@@ -119,7 +119,7 @@ def parse_header(data: bytes) -> tuple[VideoHeader, int]:
 
 
 def records(data: bytes, at: int, number: int = 0, max_gap: int | None = None) -> Iterator[Frame | Damage]:
-    """The frames of a file from offset ``at``, where that of ``number`` stands, in order.
+    """The frames of a file in order, from offset ``at``, where frame ``number`` begins.
 
     What cannot be read is one :class:`Damage` up to the next intra frame; so is the end of a file that was cut short.
     Of all frames no more may be missing than are sound so far, and ``max_gap`` besides, which is :data:`MAX_GAP` where
@@ -147,7 +147,7 @@ def records(data: bytes, at: int, number: int = 0, max_gap: int | None = None) -
 
 
 def _read(data: bytes, at: int, number: int) -> Frame | None:
-    """The record at ``at``, which should be of the frame ``number``; None if it is the end."""
+    """The record at ``at``, which should be that of frame ``number``; ``None`` if it is the end."""
     if at >= len(data):
         raise BitstreamError(f"the file is cut short after frame {number - 1}")
     kind = data[at : at + 2]
@@ -180,7 +180,7 @@ def _read(data: bytes, at: int, number: int) -> Frame | None:
 
 
 def _next_intra(data: bytes, at: int, first: int, last: int) -> tuple[int, int] | None:
-    """Offset and number of the next sound I frame from ``at`` on, of the frames ``first`` to ``last``."""
+    """Offset and number of the next sound I frame from ``at`` on, among the frames ``first`` to ``last``."""
     while (at := data.find(INTRA, at)) >= 0:
         try:
             own, length, after = _intra_head(data, at)
@@ -196,7 +196,7 @@ def _next_intra(data: bytes, at: int, first: int, last: int) -> tuple[int, int] 
 
 
 def _intra_head(data: bytes, at: int) -> tuple[int, int, int]:
-    """Frame number, payload length, and where the payload's check stands."""
+    """Frame number, payload length, and the offset of the payload's check."""
     number, after = _read_number(data, at + 2)
     length, after = _read_number(data, after)
     if crc16(data[at:after]) != int.from_bytes(data[after : after + 2], "big"):
@@ -209,7 +209,7 @@ def _check(number: int, payload: bytes) -> int:
 
 
 def _number(value: int) -> bytes:
-    """From zero on, which no size is."""
+    """A frame number as the file has it: counted from one, because the fields of sizes are never zero."""
     return leb128(value + 1)
 
 

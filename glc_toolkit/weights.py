@@ -138,10 +138,17 @@ class Budget(TorchDispatchMode):
         super().__init__()
         self.left = elements
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled in here. PyTorch's guard against it would import ``torch._dynamo``, 1.5 s."""
+        return False
+
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if op is torch.ops.aten.repeat.default:
             self.left -= args[0].numel() * math.prod(args[1])
+        elif op is torch.ops.aten.linspace.default:  # on the meta device it imports sympy, half a second
+            self.left -= 1024 + args[2]
         elif not any(isinstance(arg, Tensor) for arg in args):  # made of sizes alone
             self.left -= 1024 + op(*args, **{**kwargs, "device": "meta"}).numel()
         if self.left < 0:

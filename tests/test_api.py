@@ -1,5 +1,6 @@
 import contextlib
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -193,3 +194,21 @@ def test_golden_streams_still_decode():
         data = (DATA / name).read_bytes()
         assert latent_hash(data) == expected["y_hat"], name
         assert list(glc.decode(data).size) == expected["size"]
+
+
+@pytest.mark.parametrize("frames, stopped", [(2, False), (2, True), (0, True)])
+def test_what_is_written_of_a_video(frames, stopped):
+    def chunks():
+        yield from (b"header", *(b"frame" for _ in range(frames)))
+        if stopped:
+            raise KeyboardInterrupt
+        yield b"end"
+
+    file, told = BytesIO(), []
+    if not frames:
+        with pytest.raises(KeyboardInterrupt):
+            api.write_video(chunks(), file)
+        return
+    done = api.write_video(chunks(), file, told.append)
+    assert file.getvalue() == b"headerframeframe" + b"end" * (not stopped)
+    assert done == api.Written(2, len(file.getvalue()), stopped) and told[:3] == [0, 1, 2]

@@ -20,7 +20,9 @@ from PIL import Image
 
 from glc_toolkit import __version__, api, clips, hookimpl, io, registry, zoo
 from glc_toolkit.bitstream import ImageStream
-from glc_toolkit.cli import NO, _bar, _may_replace, cli, main
+from glc_toolkit.cli import cli, main
+from glc_toolkit.cli.options import NO
+from glc_toolkit.cli.output import may_replace, progress_bar
 from tests.conftest import ROOT
 from tests.test_clips import frames
 from tests.test_footage import damaged
@@ -150,10 +152,10 @@ def test_folders_are_made_and_outputs_are_replaced_if_told(picture, tmp_path, ti
         monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setattr(click, "confirm", lambda question, err: next(answers))
     with pytest.raises(click.ClickException, match="is left as it was"):
-        _may_replace(file, None)
-    _may_replace(file, None)
+        may_replace(file, None)
+    may_replace(file, None)
     with pytest.raises(click.ClickException, match="-y replaces it"):
-        _may_replace(file, NO)
+        may_replace(file, NO)
     assert file.read_bytes() == after
 
 
@@ -319,7 +321,7 @@ def test_a_bar_is_for_terminals(monkeypatch, picture, tmp_path, model):
     ours, theirs = os.openpty()
     with open(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
-        with _bar() as bar:
+        with progress_bar() as bar:
             bar.add_task("search", total=1.0)
     assert b"search" in os.read(ours, 10000)
     os.close(ours)

@@ -12,16 +12,16 @@ import glc_toolkit
 
 PACKAGE = Path(glc_toolkit.__file__).parent
 LAYERS = [
-    {"hookspecs", "types", "paths", "facts", "mark", "progress"},
+    {"hookspecs", "types", "paths", "facts", "mark", "progress", "lazy", "defaults"},
     {"registry", "coder"},
     {"components"},
-    {"bitstream", "colour", "timeline", "versions"},
+    {"bitstream", "colour", "timeline", "versions", "modelfolder"},
     {"stills"},
     {"io"},
     {"videostream", "footage", "frames"},
     {"clips"},
     {"models"},
-    {"weights", "refine"},
+    {"weights", "refine", "hub"},
     {"zoo"},
     {"api", "official", "onnx"},
     {"evaluation", "training", "conformance", "kit"},
@@ -97,6 +97,27 @@ def test_nothing_loads_pickles():
 def test_torch_is_not_imported_early(code):
     check = f"{code}; import sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+def test_info_imports_no_more_than_it_needs(tmp_path, noise, model):
+    (tmp_path / "noise.glc").write_bytes(glc_toolkit.encode(noise, model))
+    heavy = [
+        "torch._dynamo",
+        "torch_geometric",
+        "torchvision",
+        "timm",
+        "pandas",
+        "sympy",
+        "einx._src",
+        "scipy.stats._mgc",
+    ]
+    code = f"""if True:
+        import sys
+        from glc_toolkit.cli import cli
+        cli(["info", {str(tmp_path / "noise.glc")!r}], standalone_mode=False)
+        sys.exit(", ".join(name for name in {heavy} if name in sys.modules) or None)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "y pass 3" in done.stdout, done.stderr
 
 
 def test_unknown_attribute():

@@ -35,6 +35,7 @@ def installed(monkeypatch):
 def test_builtins_come_through_the_hooks():
     assert "vqgan" in registry.names("backbone")
     assert registry.plugin_of("loss", "rate") == registry.BUILTIN
+    registry.register_with_compressai()
     assert MODULES["glc-backbone-vqgan"] is registry.components("backbone")["vqgan"][0]
     assert CRITERIONS["glc-loss-rate"] is registry.components("loss")["rate"][0]
 
@@ -44,6 +45,29 @@ def test_a_plugin_adds_a_component(plugin):
     plugin("third party", glc_metrics=lambda: {"zero": lambda: metric})
     assert registry.build("metric", {"name": "zero"}) is metric
     assert registry.plugin_of("metric", "zero") == "third party"
+
+
+def test_reading_changes_nothing_of_compressai_and_removing_undoes():
+    def metric():
+        return "a metric"
+
+    registry.register(types.SimpleNamespace(glc_metrics=hookimpl(lambda: {"passing": metric})), "passing")
+    assert registry.build("metric", {"name": "passing"}) == "a metric" and "passing" in registry.names("metric")
+    assert "glc-metric-passing" not in MODULES
+    registry.register_with_compressai()
+    assert MODULES["glc-metric-passing"] is metric
+    registry.unregister("passing")
+    assert "glc-metric-passing" not in MODULES and "glc-metric-psnr" in MODULES
+    with pytest.raises(ValueError, match="no plugin named 'passing'"):
+        registry.unregister("passing")
+
+
+def test_plugins_behind_the_one_that_has_a_component_are_not_asked(plugin):
+    asked = []
+    plugin("heavy", glc_metrics=lambda: asked.append("heavy") or {"heavy": lambda: "a metric"})
+    registry.build("metric", {"name": "psnr"})
+    assert registry.plugin_of("metric", "psnr") == registry.BUILTIN and not asked
+    assert registry.build("metric", {"name": "heavy"}) == "a metric" and asked
 
 
 def test_a_plugin_adds_a_command(plugin, monkeypatch, capsys):

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import nn
 
 from glc_toolkit import io, registry
+from glc_toolkit.defaults import METRICS as METRICS
 from glc_toolkit.evaluation import memory
 
 TEXT = ("setting", "image", "sha256", "matched")  # keys of a row that are no measurement
-METRICS = ("psnr", "ms-ssim", "lpips-alex", "lpips-vgg", "dists")
 Signal = TypeVar("Signal", Image.Image, list[np.ndarray])  # a picture, or frames (H, W, 3) uint8 of one size
 
 

@@ -7,11 +7,17 @@ import math
 from collections.abc import Callable
 
 import torch
-import vector_quantize_pytorch as vqp
 from einops import rearrange
 from torch import Tensor, nn
 
 from glc_toolkit.types import Quantized
+
+
+def library():
+    """The package, imported late: it brings einx, sympy and ``torch._dynamo``, two seconds in all."""
+    import vector_quantize_pytorch
+
+    return vector_quantize_pytorch
 
 
 class VQAdapter(nn.Module):
@@ -56,29 +62,29 @@ class VQAdapter(nn.Module):
 
 def vector_quantize(channels: int, codebook_size: int = 1024, **kwargs) -> VQAdapter:
     """``VectorQuantize``: exponential moving averages, dead codes replaced (Razavi et al., 2019)."""
-    m = vqp.VectorQuantize(dim=channels, codebook_size=codebook_size, **kwargs)
+    m = library().VectorQuantize(dim=channels, codebook_size=codebook_size, **kwargs)
     return VQAdapter(m, codebook_size, m.get_output_from_indices)
 
 
 def fsq(channels: int, levels: tuple[int, ...] = (8, 5, 5, 5), **kwargs) -> VQAdapter:
     """Finite scalar quantization (Mentzer et al., 2023): a fixed grid, nothing to collapse."""
-    m = vqp.FSQ(levels=list(levels), dim=channels, **kwargs)
+    m = library().FSQ(levels=list(levels), dim=channels, **kwargs)
     return VQAdapter(m, math.prod(levels), m.indices_to_codes)
 
 
 def lfq(channels: int, codebook_size: int = 1024, **kwargs) -> VQAdapter:
     """Lookup-free quantization (Yu et al., 2023): the signs are the code."""
-    m = vqp.LFQ(dim=channels, codebook_size=codebook_size, **kwargs)
+    m = library().LFQ(dim=channels, codebook_size=codebook_size, **kwargs)
     return VQAdapter(m, codebook_size, m.indices_to_codes)
 
 
 def sim_vq(channels: int, codebook_size: int = 1024, **kwargs) -> VQAdapter:
     """SimVQ (Zhu et al., 2024): a frozen codebook seen through one learned linear map."""
-    m = vqp.SimVQ(dim=channels, codebook_size=codebook_size, **kwargs)
+    m = library().SimVQ(dim=channels, codebook_size=codebook_size, **kwargs)
     return VQAdapter(m, codebook_size, m.indices_to_codes)
 
 
 def residual_vq(channels: int, codebook_size: int = 256, num_quantizers: int = 2, **kwargs) -> VQAdapter:
     """Residual VQ (Zeghidour et al., 2021): each codebook codes what the one before left over."""
-    m = vqp.ResidualVQ(dim=channels, codebook_size=codebook_size, num_quantizers=num_quantizers, **kwargs)
+    m = library().ResidualVQ(dim=channels, codebook_size=codebook_size, num_quantizers=num_quantizers, **kwargs)
     return VQAdapter(m, codebook_size, m.get_output_from_indices, num_quantizers)

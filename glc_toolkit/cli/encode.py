@@ -1,0 +1,139 @@
+"""``glc encode``."""
+
+import math
+import sys
+from itertools import islice
+
+import click
+
+from glc_toolkit import defaults
+from glc_toolkit.cli.group import Misuse, cli
+from glc_toolkit.cli.options import (
+    ANY,
+    SOURCE,
+    as_json,
+    completed,
+    device_option,
+    effort_option,
+    max_bytes_option,
+    max_pixels_option,
+    model_names,
+    overwrite_options,
+    precision_option,
+    quality_option,
+    target_bpp_option,
+)
+from glc_toolkit.cli.output import (
+    INTERRUPTED,
+    PIPE,
+    STDIN,
+    check_budget,
+    check_quality,
+    check_target,
+    open_pipe,
+    progress_bar,
+    show,
+    writing,
+)
+
+
+@cli.command()
+@click.argument("source", type=SOURCE)
+@click.argument("target", type=ANY)
+@click.option(
+    "-m",
+    "--model",
+    shell_complete=completed(model_names),
+    help=f"Zoo name, folder or hf://owner/name. Default: {defaults.MODEL}, and {defaults.VIDEO_MODEL} for a video.",
+)
+@quality_option
+@target_bpp_option
+@max_bytes_option
+@effort_option
+@click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")
+@click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")
+@click.option("--intra-period", type=click.IntRange(1), help="Frames from one intra frame of a video to the next.")
+@click.option(
+    "--stream", type=click.IntRange(0), help="Video: which stream, as ffprobe counts them. Default: the file's own."
+)
+@click.option("--strict", is_flag=True, help="Stop at a damaged frame of a video instead of repeating the one before.")
+@max_pixels_option
+@precision_option
+@device_option
+@overwrite_options
+@as_json
+def encode(
+    source,
+    target,
+    model,
+    quality,
+    target_bpp,
+    max_bytes,
+    effort,
+    start,
+    frames,
+    intra_period,
+    stream,
+    strict,
+    max_pixels,
+    precision,
+    device,
+    overwrite,
+    as_json,
+):
+    """Compress the picture or video SOURCE to the GLC file TARGET.
+
+    SOURCE may be - for the standard input, and TARGET - for the standard output.
+    """
+    check_budget(quality, target_bpp, max_bytes)
+    check_target(source, target, overwrite)
+    from glc_toolkit import api, clips, zoo
+
+    name = STDIN if str(source) == PIPE else source
+    video, source = open_pipe() if name == STDIN else (source.suffix.lower() in clips.SUFFIXES, source)
+    if video and (target_bpp or max_bytes):
+        raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
+    if not video and (start or frames or intra_period or stream is not None or strict):
+        raise Misuse("--start, --frames, --intra-period, --stream and --strict are for videos")
+    loaded = zoo.load(model or (defaults.VIDEO_MODEL if video else defaults.MODEL), device, precision)
+    check_quality(loaded, quality)
+    if video:
+        opening = clips.opened(source, stream, strict, report=lambda text: click.echo(text, err=True))
+        with opening as (clip, decoded), writing(target, overwrite) as file, progress_bar(rate="fps") as bar:
+            if clip.audio:
+                click.echo(f"{name}: its sound is left out", err=True)
+            if clip.aspect != 1:
+                click.echo(f"{name}: its pixels are {clip.aspect} times as wide as high, and become square", err=True)
+            total = min(frames or math.inf, max(clip.frames - start, 0) or math.inf)
+            task = bar.add_task("encode", total=None if total == math.inf else total)
+            chosen = islice(decoded, start, None if frames is None else start + frames)
+            chunks = api.encode_video(
+                chosen, loaded, clip.fps, quality, intra_period, clip.colour, max_pixels, effort=effort
+            )
+            done = api.write_video(chunks, file, progress=lambda count: bar.update(task, completed=count))
+        if done.interrupted:
+            click.echo("interrupted: the file has the frames so far, and no end", err=True)
+        bpp = 8 * done.bytes / (clip.width * clip.height * done.frames)
+        facts = {"frames": done.frames, "bytes": done.bytes, "bpp": bpp, "interrupted": done.interrupted}
+        text = f"{target}: {done.frames} frames, {done.bytes:,} bytes, {bpp:.4f} bpp"
+        show({"file": str(target), **facts}, as_json, text, err=str(target) == PIPE)
+        return sys.exit(INTERRUPTED) if done.interrupted else None
+    with progress_bar() as bar:
+        slow = bool(effort or target_bpp or max_bytes)
+        task = bar.add_task("descend" if effort else "search", total=1.0, visible=slow)
+        data = api.encode(
+            source,
+            model=loaded,
+            quality=quality,
+            target_bpp=target_bpp,
+            max_bytes=max_bytes,
+            effort=effort,
+            max_pixels=max_pixels,
+            progress=lambda share: bar.update(task, completed=share),
+        )
+    with writing(target, overwrite) as file:
+        file.write(data)
+    facts = api.bitstream.parse(data)
+    bpp = 8 * len(data) / (facts.width * facts.height)
+    text = f"{target}: {len(data):,} bytes, {bpp:.4f} bpp"
+    show({"file": str(target), "bytes": len(data), "bpp": bpp}, as_json, text, err=str(target) == PIPE)

