@@ -66,10 +66,7 @@ Trait = Literal["conditional", "encoder_only", "pixels_only", "example_args", "t
 def trait(component: object, name: Trait) -> Any:
     """What ``component``, or its factory, says about itself, or else the default of :class:`Component`."""
     default = () if name == "exact" else getattr(Component, name)
-    said = getattr(component, name, default)
-    if name in ("encoder_only", "pixels_only") and isinstance(said, str):
-        raise ValueError(f"it is a string; it has to be a tuple of prefixes, not {said!r}")
-    return said
+    return getattr(component, name, default)
 
 
 class Block(nn.Module):
