@@ -55,7 +55,6 @@ def test_layers(file):
 
 
 FOLDERS = sorted(file.parent for file in PACKAGE.rglob("__init__.py") if file.parent != PACKAGE)
-CIRCLE = pytest.mark.xfail(reason="codecs and learned import each other")
 
 
 def neighbours(file: Path) -> set[str]:
@@ -71,9 +70,7 @@ def neighbours(file: Path) -> set[str]:
     return found & {other.stem for other in file.parent.glob("*.py")} - {file.stem}
 
 
-@pytest.mark.parametrize(
-    "folder", [pytest.param(f, marks=CIRCLE if f.name == "evaluation" else ()) for f in FOLDERS], ids=lambda f: f.name
-)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
 def test_files_of_a_folder_have_an_order(folder):
     graph = {file.stem: neighbours(file) for file in folder.glob("*.py") if file.stem != "__init__"}
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError

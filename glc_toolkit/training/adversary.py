@@ -8,8 +8,8 @@ from torch import Tensor
 
 from glc_toolkit import registry
 from glc_toolkit.models import GLCModel
-from glc_toolkit.training.objectives import Outputs
 from glc_toolkit.training.recipe import Stage
+from glc_toolkit.types import StepOutput
 
 BALANCE_EVERY = 10  # steps; measuring it costs a second pass back through the perceptual networks
 PERCEPTUAL = ("l1", "lpips", "dists")  # what the adversarial term is balanced against
@@ -56,7 +56,7 @@ class Adversary:
         self.weights = {term: stage.losses[term].weight for term in PERCEPTUAL if term in stage.losses}
         self.balance = torch.tensor(balance, device=fabric.device)
 
-    def term(self, out: Outputs, terms: dict[str, Tensor], last_weight: Tensor, step: int) -> Tensor:
+    def term(self, out: StepOutput, terms: dict[str, Tensor], last_weight: Tensor, step: int) -> Tensor:
         """The generator's loss. ``balance`` is measured anew in every tenth step, from ``terms`` at ``last_weight``."""
         for parameter in self.learning:
             parameter.requires_grad_(False)
@@ -73,7 +73,7 @@ class Adversary:
         grads = [torch.autograd.grad(loss, last_weight, retain_graph=True)[0] for loss in (pixels, term)]
         return self.loss.adaptive_weight(*grads)  # pyright: ignore[reportCallIssue]  it is optional
 
-    def learn(self, out: Outputs) -> Tensor:
+    def learn(self, out: StepOutput) -> Tensor:
         """A step of the discriminator; returns its loss."""
         loss = self.engine.discriminator_loss(out)
         self.stepper.zero_grad()

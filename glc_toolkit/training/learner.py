@@ -14,9 +14,10 @@ from glc_toolkit.training.adversary import Adversary, adversarial_loss
 from glc_toolkit.training.batches import share_of
 from glc_toolkit.training.log import TrainingError
 from glc_toolkit.training.module import StageModule, evaluate_frozen, groups
-from glc_toolkit.training.objectives import REMEDY, Outputs
+from glc_toolkit.training.objectives import REMEDY
 from glc_toolkit.training.own_latents import OwnLatents
 from glc_toolkit.training.recipe import Stage
+from glc_toolkit.types import StepOutput
 
 RUNAWAY = 1e6  # of a loss, or of a latent: what is trained here stays far below
 
@@ -64,7 +65,7 @@ class Learner:
 
     def step(
         self, x: Tensor, quality: Tensor, first: int, step: int, share: float
-    ) -> tuple[Outputs, dict[str, Tensor]]:
+    ) -> tuple[StepOutput, dict[str, Tensor]]:
         """Learn from ``x`` at ``share`` of the learning rate; returns what the losses saw, and numbers for the log.
 
         ``first`` and ``step`` are as in :class:`objectives.Batch`. Raises :class:`TrainingError` for a loss that runs
@@ -102,7 +103,7 @@ class Learner:
         return out, terms
 
 
-def check_runaway(total: Tensor, terms: dict[str, Tensor], out: Outputs, stage: Stage, step: int) -> None:
+def check_runaway(total: Tensor, terms: dict[str, Tensor], out: StepOutput, stage: Stage, step: int) -> None:
     """Raise :class:`TrainingError` for a loss that is not finite, or for a loss or a latent beyond ``RUNAWAY``."""
     largest = out["l_hat"].detach().float().abs().amax()
     if not torch.maximum(total.detach().abs(), largest) < RUNAWAY:  # NaN is not, either

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from glc_toolkit.training.objectives import Outputs
 from glc_toolkit.training.recipe import Stage
 from glc_toolkit.training.window import Window
+from glc_toolkit.types import StepOutput
 
 COLUMNS = (BarColumn(20), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
 LOG_EVERY = 50  # steps
@@ -35,7 +35,7 @@ class StageLog:
         self.said = -math.inf
 
     def add(
-        self, step: int, progress: float, seconds: float, images: int, terms: dict[str, Tensor], out: Outputs
+        self, step: int, progress: float, seconds: float, images: int, terms: dict[str, Tensor], out: StepOutput
     ) -> None:
         """Take the numbers of a step, and say what is due. Raises :class:`TrainingError` for a collapsed codebook."""
         stage, window = self.stage, self.window
@@ -60,7 +60,7 @@ class StageLog:
             log.write(json.dumps({**where, **numbers}) + "\n")
         self.fabric.log_dict({f"{self.stage.name}/{name}": value for name, value in numbers.items()}, step=images)
 
-    def write_samples(self, out: Outputs, images: int) -> None:
+    def write_samples(self, out: StepOutput, images: int) -> None:
         """Up to eight pictures of the batch over their reconstructions, for TensorBoard, if the stage draws any."""
         if "x" not in out or "x_hat" not in out:
             return

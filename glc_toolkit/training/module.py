@@ -13,8 +13,9 @@ from glc_toolkit import registry
 from glc_toolkit.evaluation.replaced import replaced
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.training.adversary import adversarial_loss, check_adversary
-from glc_toolkit.training.objectives import Batch, Outputs, objective_of
+from glc_toolkit.training.objectives import Batch, objective_of
 from glc_toolkit.training.recipe import Stage
+from glc_toolkit.types import Block, Compiled, StepOutput
 
 
 class StageModule(nn.Module):
@@ -45,7 +46,7 @@ class StageModule(nn.Module):
 
     def forward(
         self, x: Tensor, quality: Tensor, first: int, step: int, own: Tensor | None = None
-    ) -> tuple[Outputs, dict[str, Tensor]]:
+    ) -> tuple[StepOutput, dict[str, Tensor]]:
         """What the objective makes of a :class:`Batch`, and each loss by its name in the recipe."""
         out = self.objective(Batch(x, quality, first, step, own))
         return out, {name: loss(out) for name, loss in self.losses.items()}
@@ -90,7 +91,7 @@ def groups(module: StageModule, stage: Stage) -> list[dict]:
 @contextmanager
 def checkpointed(model: GLCModel, stage: Stage) -> Iterator[None]:
     """While it lasts, residual blocks compute their activations again in the backward pass, if the stage says so."""
-    blocks = [part for part in model.modules() if type(part).__name__.endswith("Block")]
+    blocks = [part for part in model.modules() if isinstance(part, Block)]
     with ExitStack() as stack:
         for block in blocks if stage.checkpointing else ():
             stack.enter_context(replaced(block, "forward", recomputed))
@@ -103,13 +104,14 @@ def recomputed(forward: Callable) -> Callable:
 
 @contextmanager
 def compiled(module: StageModule, stage: Stage) -> Iterator[None]:
-    """While it lasts, ``torch.compile`` runs the halves of the backbone and the losses, if the stage says so."""
+    """While it lasts, ``torch.compile`` runs the backbone's ``networks`` and the losses, if the stage says so."""
     if not stage.compile:
         yield
         return
-    halves = [part for name, part in module.model.backbone.named_children() if name in ("encoder", "generator")]
+    backbone = module.model.backbone
+    networks = backbone.networks if isinstance(backbone, Compiled) else ()
     donated = adversarial_loss(stage) is None  # the adaptive weight runs backward twice, and buffers have to last
     with functorch.patch(donated_buffer=donated), ExitStack() as stack:
-        for part in (*halves, *module.losses.values()):
+        for part in (*networks, *module.losses.values()):
             stack.enter_context(replaced(part, "forward", partial(torch.compile, dynamic=False)))
         yield

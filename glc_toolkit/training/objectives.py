@@ -9,7 +9,7 @@ Clip       stages II and III of a video model
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypedDict, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 from glc_toolkit.training.recipe import Stage
+from glc_toolkit.types import StepOutput
 
 REMEDY = {  # what helps against a loss or a latent that runs away, by objective
     "vqvae": "lower its lr, or the weight of the loss that grew",
@@ -37,30 +38,7 @@ class Batch(NamedTuple):
     own: Tensor | None = None  #: (B / 2, C, h, w), latents of every second picture, in the place of the encoder's
 
 
-class Latents(TypedDict):
-    """What every objective gives. B is the number of pictures; of a video it is the number of P frames in the step."""
-
-    x: Tensor  #: (B, 3, H, W) in [0, 1]; of a video one frame of each clip
-    l: Tensor  #: (B, C, h, w), what the encoder makes of pictures or P frames
-    l_hat: Tensor  #: like ``l``, what the decoder draws from
-
-
-class Outputs(Latents, total=False):
-    """What losses look at; each key says which objectives give it."""
-
-    x_hat: Tensor  #: like ``x``, not clamped; not in Latent and Thumbnail, nor of a video whose stage is latent
-    y_hat: Tensor  #: (B, channels, h, w); not in VQVAE and Clip
-    likelihoods: dict[str, Tensor]  #: of each symbol of "y" and "z", in (0, 1]; not in VQVAE
-    quality: Tensor  #: (B,) floats in [0, levels - 1]; not in VQVAE
-    codes: Tensor  #: (B, G, h, w) int64, the backbone's codes of ``l``; in VQVAE, Latent, or beside code_prediction
-    indices: Tensor | None  #: (B, G, h', w') int64, the hyper module's codes, if it has any; not in VQVAE
-    codebook_loss: Tensor  #: scalar, what the backbone's quantizer asks for; in VQVAE
-    hyper_loss: Tensor  #: scalar, what the hyper module's quantizer asks for; not in VQVAE
-    t: Tensor  #: (B, 3, H / 4, W / 4) in [0, 1], the thumbnail of ``x``; in Thumbnail, or beside thumbnail_mse
-    t_hat: Tensor  #: like ``t``, drawn from ``l_hat``
-
-
-Objective = Callable[[Batch], Outputs]
+Objective = Callable[[Batch], StepOutput]
 
 
 def objective_of(model: GLCModel, stage: Stage) -> Objective:
@@ -80,11 +58,12 @@ class VQVAE:
     def __init__(self, model: GLCImage):
         self.backbone = model.backbone
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: Batch) -> StepOutput:
         l = self.backbone.analysis(batch.x)
         l_hat, codes, loss = self.backbone.quantize(l)
         x_hat = self.backbone.synthesis(l_hat)
-        return {"x": batch.x, "l": l, "l_hat": l_hat, "codes": codes, "codebook_loss": loss, "x_hat": x_hat}
+        out = {"x": batch.x, "l": l, "l_hat": l_hat, "codes": codes, "codebook_loss": loss, "x_hat": x_hat}
+        return cast(StepOutput, out)
 
 
 class Latent:
@@ -93,12 +72,12 @@ class Latent:
     def __init__(self, model: GLCImage):
         self.model = model
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: Batch) -> StepOutput:
         backbone = self.model.backbone
         with frozen(backbone):
             l = backbone.analysis(batch.x)
             codes = backbone.quantize(l).indices
-        return cast(Outputs, {"x": batch.x, **self.model.code_latent(l, batch.quality), "codes": codes})
+        return cast(StepOutput, {"x": batch.x, **self.model.code_latent(l, batch.quality), "codes": codes})
 
 
 class Thumbnail:
@@ -107,9 +86,9 @@ class Thumbnail:
     def __init__(self, model: GLCImage):
         self.model = model
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: Batch) -> StepOutput:
         out = self.model.code_latent(self.model.backbone.analysis(batch.x), batch.quality)
-        return cast(Outputs, {"x": batch.x, **out, **thumbnails(self.model, batch.x, out["l_hat"])})
+        return cast(StepOutput, {"x": batch.x, **out, **thumbnails(self.model, batch.x, out["l_hat"])})
 
 
 class Joint:
@@ -124,21 +103,21 @@ class Joint:
         self.model = model
         self.thumbnails, self.codes = thumbnails, codes
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: Batch) -> StepOutput:
         backbone = self.model.backbone
         if batch.own is None:
-            out = self.model(batch.x, batch.quality)
+            out = {**self.model(batch.x, batch.quality)}
         else:
             encoded = backbone.analysis(batch.x[::2]).float()
             l = torch.stack([encoded, batch.own], 1).flatten(0, 1)
-            out = self.model.code_latent(l, batch.quality)
+            out = {**self.model.code_latent(l, batch.quality)}
             out["x_hat"] = backbone.synthesis(out["l_hat"])
         if self.thumbnails:
             out |= thumbnails(self.model, batch.x, out["l_hat"])
         if self.codes:
             with frozen(backbone):
                 out["codes"] = backbone.quantize(out["l"]).indices
-        return cast(Outputs, {"x": batch.x, **out})
+        return cast(StepOutput, {"x": batch.x, **out})
 
 
 class Clip:
@@ -158,7 +137,7 @@ class Clip:
         self.model = model
         self.pixels, self.codes = pixels, codes
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: Batch) -> StepOutput:
         model, frames, quality = self.model, batch.x.unbind(1), batch.quality
         with torch.no_grad():
             if batch.first == 0:
@@ -172,7 +151,7 @@ class Clip:
 
         # pixels cost most: those of one frame of each clip, all frames taking turns
         drawn = [((batch.step + i) % len(l_hats), i) for i in range(len(batch.x))]
-        seen: Outputs = {
+        seen = {
             "x": torch.stack([frames[k - len(l_hats)][i] for k, i in drawn]),
             "l": torch.cat([out["l"] for out in outs]),
             "l_hat": torch.cat([out["l_hat"] for out in outs]),
@@ -186,7 +165,7 @@ class Clip:
         if self.codes:
             with torch.no_grad():
                 seen["codes"] = model.backbone.quantize(seen["l"]).indices
-        return seen
+        return cast(StepOutput, seen)
 
 
 def thumbnails(model: GLCImage, x: Tensor, l_hat: Tensor) -> dict[str, Tensor]:
