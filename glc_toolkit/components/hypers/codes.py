@@ -45,8 +45,7 @@ class CategoricalCodes(HyperModule):
         indices = torch.zeros(1, groups, groups, size, dtype=torch.long, device=self.codes.device)
         for group in range(groups):  # in row g only codebook g counts, the others stay at their first code
             indices[:, group, group] = torch.arange(size, device=self.codes.device)
-        with torch.autocast(indices.device.type, enabled=False):
-            values = self.quantizer.lookup(indices)[0].permute(1, 2, 0).double()
+        values = self.quantizer.lookup(indices)[0].permute(1, 2, 0).double()
         values[1:] -= values[1:, :1].clone()
         return torch.round(values * STEPS).int()
 
