@@ -348,7 +348,7 @@ def test_compiled_blocks_give_the_same_bits(noise):
 def test_floats_that_may_differ_do_not_reach_a_symbol(shipped, expected, monkeypatch):
     """Whatever is not in the entropy decoder, moved by 1e-4: the transform, the generator, the quantizer and the
     probabilities that tables were made of."""
-    monkeypatch.setattr(GLCImage, "check_ready", lambda *args: None)  # the tables stay those of the weights as they were
+    monkeypatch.setattr(GLCImage, "check_ready", lambda *args: None)  # it would refuse weights that moved
     torch.manual_seed(0)
     *_, last = FAST
     model, files = shipped[last], [name for name in FAST if model_of(name) == model_of(last)]

@@ -16,7 +16,7 @@ from glc_toolkit.components.backbones.vqgan import Generator, ResBlock
 from glc_toolkit.models import GLCModel
 
 
-def begun(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
+def state_from(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
     """A state dict for ``model`` from the zoo model ``name``. Parts named by ``anew`` stay as they are in ``model``.
 
     Raises ``ValueError`` that says which weights do not fit.
@@ -28,7 +28,7 @@ def begun(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
         )
     for part in anew:
         start.set_submodule(part, model.get_submodule(part))
-    state = grown(model, start)
+    state = grow(model, start)
     own = model.state_dict()
     other = {n for n, p in model.named_parameters() if n in own and (n not in state or state[n].shape != p.shape)}
     if other := sorted(other | set(state) - set(own)):
@@ -39,7 +39,7 @@ def begun(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
     return state
 
 
-def grown(model: nn.Module, start: nn.Module) -> dict[str, Tensor]:
+def grow(model: nn.Module, start: nn.Module) -> dict[str, Tensor]:
     """A state dict for ``model`` from that of ``start``, whose sequences of layers may have fewer or more residual
     blocks, and whose generator may have a plain head.
 
@@ -52,22 +52,27 @@ def grown(model: nn.Module, start: nn.Module) -> dict[str, Tensor]:
         if isinstance(layers, nn.Sequential) and isinstance(given, nn.Sequential) and len(layers) != len(given):
             old = {key: state.pop(key) for key in list(state) if key.startswith(f"{name}.")}
             plain = isinstance(inside[name.rpartition(".")[0]], Generator) and len(given) == 2  # a convolution, pixels
-            state |= headed(name, layers, given) if plain else of_depth(name, layers, given, old)
+            state |= state_of_head(name, layers, given) if plain else state_at_depth(name, layers, given, old)
     return state
 
 
-def of_depth(name: str, layers: nn.Sequential, given: nn.Sequential, old: dict[str, Tensor]) -> dict[str, Tensor]:
+def state_at_depth(name: str, layers: nn.Sequential, given: nn.Sequential, old: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state ``old`` of ``given``, under the places that the same layers have in ``layers``."""
     state, done = {}, 0
     for i, layer in enumerate(layers):
-        while done < len(given) and kind(layer) != kind(given[done]) and optional(given[done]) and not optional(layer):
+        while (
+            done < len(given)
+            and signature(layer) != signature(given[done])
+            and optional(given[done])
+            and not optional(layer)
+        ):
             done += 1
-        if done < len(given) and kind(layer) == kind(given[done]):
+        if done < len(given) and signature(layer) == signature(given[done]):
             head = f"{name}.{done}."
             state |= {f"{name}.{i}.{key[len(head) :]}": value for key, value in old.items() if key.startswith(head)}
             done += 1
         elif optional(layer):
-            state |= {f"{name}.{i}.{key}": value for key, value in nothing(layer).items()}
+            state |= {f"{name}.{i}.{key}": value for key, value in adding_nothing(layer).items()}
         else:
             break
     if len(state) < len(layers.state_dict()) or not all(map(optional, given[done:])):
@@ -80,7 +85,7 @@ def optional(layer: nn.Module) -> TypeGuard[ResBlock]:
     return isinstance(layer, ResBlock) and isinstance(layer.conv_out, nn.Identity)
 
 
-def headed(name: str, layers: nn.Sequential, plain: nn.Sequential) -> dict[str, Tensor]:
+def state_of_head(name: str, layers: nn.Sequential, plain: nn.Sequential) -> dict[str, Tensor]:
     """The state of a residual head that draws what the ``plain`` one draws. Each position of the finer grid holds its
     pixels in its first features, and the last convolution takes them from there."""
     first, last, blocks = cast(nn.Conv2d, layers[0]), cast(nn.Conv2d, layers[-2]), layers[2:-2]
@@ -93,17 +98,17 @@ def headed(name: str, layers: nn.Sequential, plain: nn.Sequential) -> dict[str, 
         moved = rearrange(getattr(old, key), "(c a b d e) ... -> (c b e a d) ...", a=2, d=2, b=half, e=half)
         state[f"{name}.0.{key}"][: 4 * pixels] = moved.detach()
     for i, block in enumerate(blocks, 2):
-        state |= {f"{name}.{i}.{key}": value for key, value in nothing(cast(ResBlock, block)).items()}
+        state |= {f"{name}.{i}.{key}": value for key, value in adding_nothing(cast(ResBlock, block)).items()}
     taken = torch.zeros_like(last.weight)
     taken[range(pixels), range(pixels), 1, 1] = 1
     return state | {f"{name}.{len(layers) - 2}.weight": taken, f"{name}.{len(layers) - 2}.bias": torch.zeros(pixels)}
 
 
-def kind(layer: nn.Module) -> tuple:
+def signature(layer: nn.Module) -> tuple:
     return type(layer).__name__, [parameter.shape for parameter in layer.parameters()]
 
 
-def nothing(block: ResBlock) -> dict[str, Tensor]:
+def adding_nothing(block: ResBlock) -> dict[str, Tensor]:
     """The state of ``block`` with a second convolution that gives zero."""
     zero = {key: torch.zeros_like(value) for key, value in block.conv2.state_dict(prefix="conv2.").items()}
     return {**block.state_dict(), **zero}

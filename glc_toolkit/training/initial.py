@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from glc_toolkit import models, zoo
 from glc_toolkit.models import GLCModel, GLCVideo
-from glc_toolkit.training.grow import begun, grown
+from glc_toolkit.training.grow import grow, state_from
 from glc_toolkit.training.recipe import Recipe
 
 
@@ -15,7 +15,7 @@ def initial_model(recipe: Recipe) -> GLCModel:
         network: Any = model.get_submodule(part)
         network.load_pretrained(zoo.network(pretrained.network), **pretrained.args)
     if recipe.start is not None:
-        model.load_state_dict(begun(model, recipe.start, recipe.anew))
+        model.load_state_dict(state_from(model, recipe.start, recipe.anew))
     return model
 
 
@@ -26,7 +26,7 @@ def untrained(recipe: Recipe) -> GLCModel:
     image = zoo.load(recipe.image).train()
     model = models.build({**recipe.model, "image": merged(image.config, recipe.model.get("image", {}))})
     own = cast(GLCVideo, model).image
-    own.load_state_dict(grown(own, image))
+    own.load_state_dict(grow(own, image))
     return model
 
 

@@ -120,8 +120,8 @@ class Recipe(Strict):
 
     def identity(self, stages: int) -> str:
         """A hash of all that a run depends on up to the end of its first ``stages`` stages, except their length."""
-        begun = self.model_copy(update={"stages": self.stages[:stages]})
-        kept = begun.model_dump(exclude={"card": True, "rate": True, "stages": {"__all__": {"steps", "minutes"}}})
+        first = self.model_copy(update={"stages": self.stages[:stages]})
+        kept = first.model_dump(exclude={"card": True, "rate": True, "stages": {"__all__": {"steps", "minutes"}}})
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     def within(self, minutes: float) -> "Recipe":
