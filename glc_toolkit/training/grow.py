@@ -5,6 +5,7 @@ what the shallower model draws (as in Net2Net; Chen et al., ICLR 2016). From a d
 level are left out.
 """
 
+from collections.abc import Iterable
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -22,10 +23,7 @@ def state_from(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]
     Raises ``ValueError`` that says which weights do not fit.
     """
     start: Any = zoo.load(name).train()
-    if unknown := set(anew) - {part for part, _ in model.named_modules()}:
-        raise ValueError(
-            f"anew names {', '.join(sorted(unknown))}; the model has {', '.join(model.slots)} and what is in these"
-        )
+    check_parts(model, anew, "anew")
     for part in anew:
         start.set_submodule(part, model.get_submodule(part))
     state = grow(model, start)
@@ -37,6 +35,13 @@ def state_from(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]
             "from; give the model the same config, or list the parts that differ under anew"
         )
     return state
+
+
+def check_parts(model: GLCModel, parts: Iterable[str], where: str) -> None:
+    """Raise ``ValueError`` if ``where`` names parts that ``model`` lacks."""
+    if unknown := set(parts) - {name for name, _ in model.named_modules()}:
+        slots = ", ".join(model.slots)
+        raise ValueError(f"{where} names {', '.join(sorted(unknown))}; the model has {slots} and what is in these")
 
 
 def grow(model: nn.Module, start: nn.Module) -> dict[str, Tensor]:

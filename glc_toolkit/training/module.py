@@ -13,6 +13,7 @@ from glc_toolkit import registry
 from glc_toolkit.evaluation.replaced import replaced
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.training.adversary import adversarial_loss, check_adversary
+from glc_toolkit.training.grow import check_parts
 from glc_toolkit.training.objectives import Batch, objective_of
 from glc_toolkit.training.recipe import Stage
 from glc_toolkit.types import Block, Compiled, StepOutput
@@ -54,11 +55,7 @@ class StageModule(nn.Module):
 
 def check_stage(model: GLCModel, stage: Stage) -> None:
     """Raise ``ValueError`` for a stage that is not for this model."""
-    if unknown := (set(stage.trains) | set(stage.lr_scale)) - {name for name, _ in model.named_modules()}:
-        raise ValueError(
-            f"stage {stage.name!r} names {', '.join(unknown)}; the model has "
-            f"{', '.join(name for name, _ in model.named_children())} and what is in these"
-        )
+    check_parts(model, [*stage.trains, *stage.lr_scale], f"stage {stage.name!r}")
     if stage.crop % model.downsampling_factor:
         raise ValueError(f"stage {stage.name!r}: a crop of {stage.crop} is no multiple of {model.downsampling_factor}")
     if stage.own_latents and isinstance(model, GLCVideo):
