@@ -73,6 +73,13 @@ class Block(nn.Module):
     """A unit of a network that training may compute twice: with ``checkpointing`` it keeps its input alone until the
     gradient comes back. Blocks of a plugin inherit this class."""
 
+    int8: tuple[str, ...] = ()
+    """Names of the convolutions that precision ``"int8"`` computes in 8-bit integers, where they are wide."""
+
+    last: str | None = None
+    """Name of the layer that makes the block the identity where its parameters are zero. Such a block can be added to
+    a trained model, and left out (:mod:`glc_toolkit.training.grow`)."""
+
 
 class Quantized(NamedTuple):
     """What a quantizer makes of a latent."""

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from glc_toolkit.components.backbones.vqgan import ResBlock, Upsample
+from glc_toolkit.components.backbones.vqgan import Upsample
+from glc_toolkit.types import Block
 
 AT_ONCE = 2**18  # numbers that stay in a processor's cache
 LEAST_CHANNELS = 64  # with fewer, rounding features costs more than is gained
@@ -90,12 +91,12 @@ class Int8Upsample(nn.Module):
 
 
 def to_int8(module: nn.Module) -> None:
-    """Let residual blocks and upsampling, which have most of a backbone's products, compute in 8-bit integers."""
+    """Let upsampling, and what blocks name in ``Block.int8``, compute in 8-bit integers."""
     for parent in [*module.modules()]:
         for name, child in parent.named_children():
             if isinstance(child, Upsample):
                 setattr(parent, name, Int8Upsample(child))
-            elif isinstance(parent, ResBlock) and name in ("conv1", "conv2") and is_wide(child):
+            elif isinstance(parent, Block) and name in parent.int8 and is_wide(child):
                 setattr(parent, name, Int8Conv2d(child))
 
 

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from glc_toolkit import registry, types
 from glc_toolkit.coder import Decoder, Encoder
-from glc_toolkit.components.backbones.vqgan import ResBlock, Upsample
+from glc_toolkit.components.backbones.vqgan import Upsample
 from glc_toolkit.components.fixed_point import to_fixed_point
 from glc_toolkit.conformance import tiny
 from glc_toolkit.conformance.exact import ExactOnly
@@ -140,17 +140,29 @@ def test_backbone_checkpointed(name):
 
 @every("backbone")
 def test_backbone_in_int8(name):
-    """Option int8: residual blocks and upsampling of the toolkit, which have a form in 8-bit integers."""
-    if not any(isinstance(layer, (ResBlock, Upsample)) for layer in tiny.build("backbone", name).modules()):
-        pytest.skip("has no ResBlock and no Upsample of the toolkit; precision int8 computes it in bf16")
+    """Option int8: the convolutions that blocks name, and the upsampling of the toolkit."""
+    layers = [*tiny.build("backbone", name).modules()]
+    named = [(block, conv) for block in layers if isinstance(block, types.Block) for conv in block.int8]
+    if not named and not any(isinstance(layer, Upsample) for layer in layers):
+        pytest.skip("has no Block.int8 and no Upsample of the toolkit; precision int8 computes it in bf16")
+    for block, conv in named:
+        if not isinstance(getattr(block, conv, None), nn.Conv2d):
+            raise AssertionError(f"{type(block).__name__}.int8 names {conv}, which is no convolution of the block")
 
 
 @every("backbone")
 def test_backbone_grows(name):
-    """Option grow: residual blocks in a sequence, which a recipe may add to a trained model."""
+    """Option grow: blocks in a sequence that a recipe may add to a trained model, or leave out."""
     sequences = [part for part in tiny.build("backbone", name).modules() if isinstance(part, nn.Sequential)]
-    if not any(isinstance(layer, ResBlock) for layers in sequences for layer in layers):
-        pytest.skip("has no sequence with a ResBlock of the toolkit; a recipe starts from one of the same depth alone")
+    blocks = [layer for layers in sequences for layer in layers if isinstance(layer, types.Block) and layer.last]
+    if not blocks:
+        pytest.skip("has no sequence with a Block that has a last layer; a recipe starts from one of the same depth")
+    for block in blocks:
+        first = next(layer for layer in block.modules() if isinstance(layer, nn.Conv2d))
+        x = torch.rand(1, first.in_channels, 8, 8)
+        for parameter in block.get_submodule(block.last).parameters():
+            nn.init.zeros_(parameter)
+        alike(f"{type(block).__name__} whose {block.last} is zero, and its input", block(x), x)
 
 
 @every("backbone")

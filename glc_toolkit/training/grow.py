@@ -13,8 +13,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from glc_toolkit import zoo
-from glc_toolkit.components.backbones.vqgan import Generator, ResBlock
+from glc_toolkit.components.backbones.vqgan import Generator
 from glc_toolkit.models import GLCModel
+from glc_toolkit.types import Block
 
 
 def state_from(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]:
@@ -85,9 +86,9 @@ def state_at_depth(name: str, layers: nn.Sequential, given: nn.Sequential, old: 
     return state
 
 
-def optional(layer: nn.Module) -> TypeGuard[ResBlock]:
+def optional(layer: nn.Module) -> TypeGuard[Block]:
     """Whether a sequence can do without ``layer``, or have it added."""
-    return isinstance(layer, ResBlock) and isinstance(layer.conv_out, nn.Identity)
+    return isinstance(layer, Block) and layer.last is not None
 
 
 def state_of_head(name: str, layers: nn.Sequential, plain: nn.Sequential) -> dict[str, Tensor]:
@@ -103,7 +104,7 @@ def state_of_head(name: str, layers: nn.Sequential, plain: nn.Sequential) -> dic
         moved = rearrange(getattr(old, key), "(c a b d e) ... -> (c b e a d) ...", a=2, d=2, b=half, e=half)
         state[f"{name}.0.{key}"][: 4 * pixels] = moved.detach()
     for i, block in enumerate(blocks, 2):
-        state |= {f"{name}.{i}.{key}": value for key, value in adding_nothing(cast(ResBlock, block)).items()}
+        state |= {f"{name}.{i}.{key}": value for key, value in adding_nothing(cast(Block, block)).items()}
     taken = torch.zeros_like(last.weight)
     taken[range(pixels), range(pixels), 1, 1] = 1
     return state | {f"{name}.{len(layers) - 2}.weight": taken, f"{name}.{len(layers) - 2}.bias": torch.zeros(pixels)}
@@ -113,7 +114,6 @@ def signature(layer: nn.Module) -> tuple:
     return type(layer).__name__, [parameter.shape for parameter in layer.parameters()]
 
 
-def adding_nothing(block: ResBlock) -> dict[str, Tensor]:
-    """The state of ``block`` with a second convolution that gives zero."""
-    zero = {key: torch.zeros_like(value) for key, value in block.conv2.state_dict(prefix="conv2.").items()}
-    return {**block.state_dict(), **zero}
+def adding_nothing(block: Block) -> dict[str, Tensor]:
+    """The state of ``block`` with a last layer that gives zero."""
+    return {k: torch.zeros_like(v) if k.startswith(f"{block.last}.") else v for k, v in block.state_dict().items()}

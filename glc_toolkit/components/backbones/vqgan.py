@@ -40,6 +40,8 @@ def blocks_by_level(blocks: int | list[int], levels: int) -> list[int]:
 class ResBlock(Block):
     """Norm, swish, 3x3, twice; 1x1 skip where the width changes."""
 
+    int8 = ("conv1", "conv2")
+
     def __init__(self, inputs: int, outputs: int, norm: str):
         super().__init__()
         self.norm1 = normalization(norm, inputs)
@@ -47,6 +49,7 @@ class ResBlock(Block):
         self.norm2 = normalization(norm, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.conv_out = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.last = "conv2" if inputs == outputs else None
         if norm == "none":  # without normalisation the residual branch has to start small
             with torch.no_grad():
                 self.conv2.weight.mul_(0.1)
