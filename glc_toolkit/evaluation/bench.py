@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from glc_toolkit import coder, io, models, official, registry, zoo
+from glc_toolkit import coder, io, models, published, registry, zoo
 from glc_toolkit.components.int8 import has_int8
 from glc_toolkit.evaluation.codecs import named
 from glc_toolkit.evaluation.memory import peak_memory
@@ -26,7 +26,7 @@ from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 
 # Models that can be measured without their weights.
-CONFIGS = {"glc-image-paper": official.GLC_IMAGE, "glc-video-paper": official.GLC_VIDEO}
+CONFIGS = {"glc-image-paper": published.GLC_IMAGE, "glc-video-paper": published.GLC_VIDEO}
 BETWEEN = "between the stages"  # padding, masks, quantization, the choice of tables
 Stage = tuple[str, str]  #: direction and name
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from glc_toolkit import io, official
+from glc_toolkit import io, published
 from glc_toolkit.evaluation.codecs import Family
 from glc_toolkit.evaluation.protocols import digest
 from glc_toolkit.types import BitstreamError, ModelFileError
@@ -33,10 +33,10 @@ def network() -> Any:
 def load(file: Path) -> Any:
     """A network ready to code. Raises :class:`ModelFileError` for a file that is not its checkpoint."""
     model = network()
-    tensors = {name: tensor for name, tensor in official.read(file).items() if not name.endswith(TABLES)}
+    tensors = {name: tensor for name, tensor in published.read(file).items() if not name.endswith(TABLES)}
     wanted = {name: tuple(t.shape) for name, t in model.state_dict().items() if not name.endswith(TABLES)}
     try:
-        official.check(wanted, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        published.check(wanted, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     except ValueError as error:
         raise ModelFileError(f"{file} is no checkpoint of MS-ILLM: {error}") from error
     torch.nn.Module.load_state_dict(model, tensors, strict=False)  # CompressAI's own asks for the tables

@@ -1,6 +1,6 @@
 """The published models: names, numbers and files.
 
-The expected numbers are what the authors' code computes with the weights of :func:`fill`. ``data/official`` holds a
+The expected numbers are what the authors' code computes with the weights of :func:`fill`. ``data/published`` holds a
 part of each tensor; where the whole ones lie beside the checkout, those are compared.
 """
 
@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from glc_toolkit import ModelFileError, api, models, official, registry, zoo
+from glc_toolkit import ModelFileError, api, models, published, registry, zoo
 from glc_toolkit.coder import Decoder
 from glc_toolkit.models import GLCImage, GLCVideo
 from glc_toolkit.models.video import Reference
@@ -61,11 +61,11 @@ def published_bits(symbols: Tensor, scales: Tensor) -> float:
 def names_and_shapes() -> dict[str, tuple[int, ...]]:
     """The authors' tensors, by our own model and mapping."""
     with torch.device("meta"):
-        model, predictor = GLCImage(official.GLC_IMAGE), registry.build("loss", official.CODE_PREDICTION)
+        model, predictor = GLCImage(published.GLC_IMAGE), registry.build("loss", published.CODE_PREDICTION)
     found = {
-        official.authors_name(n): tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad and p.numel()
+        published.authors_name(n): tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad and p.numel()
     }
-    for start in official.PREDICTORS:
+    for start in published.PREDICTORS:
         found |= {f"{start}.{n}": tuple(p.shape) for n, p in predictor.named_parameters()}
     return found
 
@@ -81,14 +81,14 @@ def test_names_and_shapes_are_those_of_the_authors():
 
 
 @pytest.fixture(scope="module")
-def published() -> official.Imported:
-    return official.convert({n: fill(n, s) for n, s in names_and_shapes().items()}, "glc-image-paper")
+def paper() -> published.Imported:
+    return published.convert({n: fill(n, s) for n, s in names_and_shapes().items()}, "glc-image-paper")
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Tensor]:
     if not REFERENCE.is_dir():
-        return load_file(ROOT / "tests" / "data" / "official" / "golden.safetensors")
+        return load_file(ROOT / "tests" / "data" / "published" / "golden.safetensors")
     images, codes = (load_file(REFERENCE / f"golden_{name}.safetensors") for name in ("a", "code_prediction"))
     return {**images, **{f"code_prediction.{name}": tensor for name, tensor in codes.items()}}
 
@@ -130,14 +130,14 @@ def coded(model: GLCImage, l: Tensor, quality: float, preview: bool = False) -> 
 
 
 @pytest.fixture(scope="module")
-def latent(published) -> Tensor:
+def latent(paper) -> Tensor:
     with torch.no_grad():
-        return published.model.backbone.analysis(picture(128, 192, 0.0))
+        return paper.model.backbone.analysis(picture(128, 192, 0.0))
 
 
 @torch.no_grad()
-def test_every_number_as_trained(published, latent, golden, same):
-    model, quality = published.model, torch.tensor([2.0])
+def test_every_number_as_trained(paper, latent, golden, same):
+    model, quality = paper.model, torch.tensor([2.0])
     assert model.training
     out, symbols, scales = coded(model, latent, 2.0)
     y = model.transform.analysis(latent, quality)
@@ -158,12 +158,10 @@ def test_every_number_as_trained(published, latent, golden, same):
 
 
 @torch.no_grad()
-def test_code_prediction(published, same):
-    model, predictor = published.model, registry.build("loss", official.CODE_PREDICTION)
+def test_code_prediction(paper, same):
+    model, predictor = paper.model, registry.build("loss", published.CODE_PREDICTION)
     start = "code_pred_loss."
-    predictor.load_state_dict(
-        {n.removeprefix(start): t for n, t in published.predictors.items() if n.startswith(start)}
-    )
+    predictor.load_state_dict({n.removeprefix(start): t for n, t in paper.predictors.items() if n.startswith(start)})
     l = model.backbone.analysis(picture(256, 256, 0.7))
     out, *_ = coded(model, l, 1.0)
     out["codes"] = model.backbone.quantize(l).indices
@@ -178,8 +176,8 @@ def test_code_prediction(published, same):
 
 
 @torch.no_grad()
-def test_as_coded_in_fixed_point(published, latent, golden, same):
-    model = copy.deepcopy(published.model).eval()
+def test_as_coded_in_fixed_point(paper, latent, golden, same):
+    model = copy.deepcopy(paper.model).eval()
     model.update()
     out, symbols, scales = coded(model, latent, 2.0)
     y = model.transform.analysis(latent, torch.tensor([2.0]))
@@ -194,8 +192,8 @@ def test_as_coded_in_fixed_point(published, latent, golden, same):
 
 
 @torch.no_grad()
-def test_a_file_is_as_small_as_estimated_where_scales_are_in_range(published, latent):
-    model, channels = copy.deepcopy(published.model), official.GLC_IMAGE["channels"]
+def test_a_file_is_as_small_as_estimated_where_scales_are_in_range(paper, latent):
+    model, channels = copy.deepcopy(paper.model), published.GLC_IMAGE["channels"]
     model.hyper.h_s[-1][-1].conv_out.bias[channels : 2 * channels] += 2.5
     model.context.prior[-1][-1].conv_out.bias[:channels] += 2.5
     model.eval().update()
@@ -213,20 +211,20 @@ def test_a_file_is_as_small_as_estimated_where_scales_are_in_range(published, la
 def narrow(monkeypatch) -> None:
     """The published layout, of a sixty-fourth of the size."""
     codebook = {"name": "nearest", "args": {"codebook_size": 64}}
-    image = copy.deepcopy(official.GLC_IMAGE)
+    image = copy.deepcopy(published.GLC_IMAGE)
     image["channels"] = 32
     image["backbone"]["args"] |= {"channels": 32, "latent_channels": 32, "quantizer": codebook}
     image["hyper"]["args"]["quantizer"] = codebook
-    prediction = copy.deepcopy(official.CODE_PREDICTION)
+    prediction = copy.deepcopy(published.CODE_PREDICTION)
     prediction["args"] |= {"latent_channels": 32, "codebook_size": 64, "width": 32}
-    video = copy.deepcopy(official.GLC_VIDEO) | {"channels": 32, "image": image, "backbone": image["backbone"]}
+    video = copy.deepcopy(published.GLC_VIDEO) | {"channels": 32, "image": image, "backbone": image["backbone"]}
     video["hyper"]["args"]["quantizer"] = codebook
-    monkeypatch.setattr(official, "GLC_IMAGE", image)
-    monkeypatch.setattr(official, "GLC_VIDEO", video)
-    monkeypatch.setattr(official, "CODE_PREDICTION", prediction)
-    for kind, origin in official.ORIGINS.items():
-        config = video if origin.config["model"] == "video" else image
-        monkeypatch.setitem(official.ORIGINS, kind, origin._replace(config=config))
+    monkeypatch.setattr(published, "GLC_IMAGE", image)
+    monkeypatch.setattr(published, "GLC_VIDEO", video)
+    monkeypatch.setattr(published, "CODE_PREDICTION", prediction)
+    for kind, checkpoint in published.CHECKPOINTS.items():
+        config = video if checkpoint.config["model"] == "video" else image
+        monkeypatch.setitem(published.CHECKPOINTS, kind, checkpoint._replace(config=config))
 
 
 @pytest.fixture
@@ -245,13 +243,13 @@ def test_import_the_authors_checkpoint(authors, tmp_path):
     facts = json.loads(glc("zoo", "import", file, "--as", "glc-image-paper", first, "--json"))
     glc("zoo", "import", file, "--as", "glc-image-paper", second)
     assert facts["skipped"] == []
-    assert facts["parameters"] == sum(t.numel() for n, t in authors.items() if not n.startswith(official.PREDICTORS))
+    assert facts["parameters"] == sum(t.numel() for n, t in authors.items() if not n.startswith(published.PREDICTORS))
     names = {p.name for p in first.iterdir()}
-    assert names == {*zoo.FILES, official.PREDICTIONS}
+    assert names == {*zoo.FILES, published.PREDICTIONS}
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
-    kept = load_file(first / official.PREDICTIONS)
-    assert set(kept) == {n for n in authors if n.startswith(official.PREDICTORS)} == set(facts["apart"])
+    kept = load_file(first / published.PREDICTIONS)
+    assert set(kept) == {n for n in authors if n.startswith(published.PREDICTORS)} == set(facts["apart"])
     assert all(torch.equal(tensor, authors[name]) for name, tensor in kept.items())
 
     model = zoo.load(first)
@@ -259,21 +257,21 @@ def test_import_the_authors_checkpoint(authors, tmp_path):
     for name, value in model.named_parameters():
         if value.requires_grad and value.numel():
             assert torch.allclose(
-                value.float(), authors[official.authors_name(name)], 0, 2.0**-17 * (id(value) in exact)
+                value.float(), authors[published.authors_name(name)], 0, 2.0**-17 * (id(value) in exact)
             )
     data = api.encode(picture(40, 70, 0.0), model=model)
     assert api.decode(data, model=model).size == (70, 40)
 
 
 def test_the_predictors_may_be_left_out(authors, tmp_path):
-    bare = {n: t.half() for n, t in authors.items() if not n.startswith(official.PREDICTORS)}
-    facts = official.import_file(saved({"net": bare}, tmp_path), "glc-image-paper", tmp_path / "out")
-    assert facts["apart"] == [] and not (tmp_path / "out" / official.PREDICTIONS).exists()
+    bare = {n: t.half() for n, t in authors.items() if not n.startswith(published.PREDICTORS)}
+    facts = published.import_file(saved({"net": bare}, tmp_path), "glc-image-paper", tmp_path / "out")
+    assert facts["apart"] == [] and not (tmp_path / "out" / published.PREDICTIONS).exists()
 
 
 def test_import_tamings_checkpoint(narrow, tmp_path, monkeypatch):
-    model = GLCImage(official.GLC_IMAGE)
-    names = {n: official.taming_name(n) for n, _ in model.named_parameters() if n.startswith("backbone.")}
+    model = GLCImage(published.GLC_IMAGE)
+    names = {n: published.taming_name(n) for n, _ in model.named_parameters() if n.startswith("backbone.")}
     for name, theirs in {
         "encoder.blocks.0.weight": "encoder.conv_in.weight",
         "encoder.blocks.7.conv_out.weight": "encoder.down.2.block.0.nin_shortcut.weight",
@@ -296,17 +294,17 @@ def test_import_tamings_checkpoint(narrow, tmp_path, monkeypatch):
     tensors = {theirs: fill(theirs, tuple(model.get_parameter(name).shape)) for name, theirs in names.items()}
 
     module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")  # as if Lightning were installed
-    module.ModelCheckpoint = official.ModelCheckpoint
+    module.ModelCheckpoint = published.ModelCheckpoint
     monkeypatch.setitem(sys.modules, module.__name__, module)
     contents = {
-        "callbacks": {official.ModelCheckpoint: {"monitor": "val/rec_loss"}},
+        "callbacks": {published.ModelCheckpoint: {"monitor": "val/rec_loss"}},
         "state_dict": {**tensors, "loss.logvar": torch.zeros(())},
     }
     file = saved(contents, tmp_path)
     monkeypatch.delitem(sys.modules, module.__name__)
     out = glc("zoo", "import", file, "--as", "vqgan-f16-16384", tmp_path / "first")
     assert "skipped: loss.logvar" in out
-    official.import_file(file, "vqgan-f16-16384", tmp_path / "second")
+    published.import_file(file, "vqgan-f16-16384", tmp_path / "second")
     assert (tmp_path / "first" / zoo.WEIGHTS).read_bytes() == (tmp_path / "second" / zoo.WEIGHTS).read_bytes()
     loaded = zoo.load(tmp_path / "first")
     assert all(torch.equal(loaded.get_parameter(name), tensors[theirs]) for name, theirs in names.items())
@@ -351,11 +349,11 @@ class Code:
 )
 def test_another_file_is_refused(authors, tmp_path, change, message):
     with pytest.raises(ModelFileError, match=message):
-        official.import_file(saved(change(authors), tmp_path), "glc-image-paper", tmp_path / "out")
+        published.import_file(saved(change(authors), tmp_path), "glc-image-paper", tmp_path / "out")
     assert not (tmp_path / "out" / zoo.SUMS).exists()
 
 
-def test_a_pickle_of_another_kind_is_refused_without_advice_to_run_it(tmp_path):
+def test_a_pickle_of_another_checkpointis_refused_without_advice_to_run_it(tmp_path):
     for name, contents in (("plain.pkl", pickle.dumps(Code())), ("old.pkl", pickle.dumps({"a": 1}, 0))):
         (tmp_path / name).write_bytes(contents)
         refused = glc("zoo", "import", tmp_path / name, "--as", "glc-image-paper", tmp_path / "out", code=1)
@@ -377,18 +375,18 @@ def test_mistakes_on_the_command_line(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def published_video(published) -> GLCVideo:
+def published_video(paper) -> GLCVideo:
     with torch.device("meta"):
-        video = models.build(official.GLC_VIDEO)
+        video = models.build(published.GLC_VIDEO)
     ours = {n: p for n, p in video.named_parameters() if p.requires_grad and p.numel() and not n.startswith("image.")}
-    tensors = {official.authors_video_name(n): tuple(p.shape) for n, p in ours.items()}
+    tensors = {published.authors_video_name(n): tuple(p.shape) for n, p in ours.items()}
     lines = sorted(f"{name}\t{shape}\ttorch.float32" for name, shape in tensors.items())
     assert len(lines) == 678
     digest = "828a60491f186975fb5d87b7adffee014b7b09d4561c4262087a74763057e0fb"
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest
-    learned = (item for item in published.model.named_parameters() if item[1].requires_grad and item[1].numel())
-    image = {official.authors_name(n): p.detach() for n, p in learned} | published.predictors
-    return official.convert({n: fill(n, s) for n, s in tensors.items()}, "glc-video-paper", image).model
+    learned = (item for item in paper.model.named_parameters() if item[1].requires_grad and item[1].numel())
+    image = {published.authors_name(n): p.detach() for n, p in learned} | paper.predictors
+    return published.convert({n: fill(n, s) for n, s in tensors.items()}, "glc-video-paper", image).model
 
 
 @torch.no_grad()
@@ -424,13 +422,13 @@ def test_published_p_frames(published_video, same):
 
 def test_import_the_authors_video_checkpoint(authors, tmp_path):
     with torch.device("meta"):
-        ours = models.build(official.GLC_VIDEO)
+        ours = models.build(published.GLC_VIDEO)
     learned = {
         n: tuple(p.shape)
         for n, p in ours.named_parameters()
         if p.requires_grad and p.numel() and not n.startswith("image.")
     }
-    tensors = {official.authors_video_name(n): fill(official.authors_video_name(n), s) for n, s in learned.items()}
+    tensors = {published.authors_video_name(n): fill(published.authors_video_name(n), s) for n, s in learned.items()}
     torch.save({"state_dict": tensors}, tmp_path / "GLC_video.pth.tar")
     options = ("--as", "glc-video-paper", tmp_path / "out", "--image", saved(authors, tmp_path))
     glc("zoo", "import", tmp_path / "GLC_video.pth.tar", *options)
@@ -447,8 +445,8 @@ def test_import_the_authors_video_checkpoint(authors, tmp_path):
 def test_a_video_model_needs_its_image_model(tmp_path):
     (tmp_path / "video.pth.tar").write_bytes(b"")
     with pytest.raises(ModelFileError, match="needs the image model"):
-        official.import_file(tmp_path / "video.pth.tar", "glc-video-paper", tmp_path / "out")
+        published.import_file(tmp_path / "video.pth.tar", "glc-video-paper", tmp_path / "out")
     with pytest.raises(ModelFileError, match="has no use for an image model"):
-        official.import_file(
+        published.import_file(
             tmp_path / "video.pth.tar", "glc-image-paper", tmp_path / "out", tmp_path / "video.pth.tar"
         )

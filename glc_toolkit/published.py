@@ -185,7 +185,7 @@ def _renamed(name: str, starts: dict[str, str]) -> str:
 # -- files ------------------------------------------------------------------------------------------------------
 
 
-class Origin(NamedTuple):
+class Checkpoint(NamedTuple):
     """A kind of published file."""
 
     config: dict
@@ -196,8 +196,8 @@ class Origin(NamedTuple):
     card: str
 
 
-ORIGINS = {
-    "glc-image-paper": Origin(
+CHECKPOINTS = {
+    "glc-image-paper": Checkpoint(
         GLC_IMAGE,
         authors_name,
         part="",
@@ -206,7 +206,7 @@ ORIGINS = {
         card="The image model of the authors of Generative Latent Coding (Jia et al., CVPR 2024), "
         "https://github.com/jzyustc/GLC, whose licence applies.",
     ),
-    "glc-video-paper": Origin(
+    "glc-video-paper": Checkpoint(
         GLC_VIDEO,
         authors_video_name,
         part="",
@@ -215,7 +215,7 @@ ORIGINS = {
         card="The video model of the authors of Generative Latent Coding (Qi et al., TCSVT 2025), "
         "https://github.com/jzyustc/GLC, whose licence applies, with their image model for its intra frames.",
     ),
-    "vqgan-f16-16384": Origin(
+    "vqgan-f16-16384": Checkpoint(
         GLC_IMAGE,
         taming_name,
         part="backbone.",
@@ -246,14 +246,14 @@ def import_file(source: Path, kind: str, folder: Path, image: Path | None = None
 
     Args:
         source: the checkpoint, a PyTorch file.
-        kind: one of :data:`ORIGINS`.
+        kind: one of :data:`CHECKPOINTS`.
         folder: written like any model of the zoo, in float32; code predictors go to a file of their own in it.
         image: the checkpoint of the image model, which codes the intra frames of a video model.
 
     Returns ``folder``, ``parameters``, and the names that were kept ``apart`` or ``skipped``. Raises
     :class:`ModelFileError` if the file is another model, with the first differences.
     """
-    is_video = ORIGINS[kind].config["model"] == "video"
+    is_video = CHECKPOINTS[kind].config["model"] == "video"
     if is_video != (image is not None):
         need = "needs the image model, too, for its intra frames" if is_video else "has no use for an image model"
         raise ModelFileError(f"{kind} {need} (--image FILE)")
@@ -262,7 +262,7 @@ def import_file(source: Path, kind: str, folder: Path, image: Path | None = None
     try:
         model, predictors, skipped = convert(tensors, kind, read(image) if image else None)
         digests = " and ".join(f"`{zoo.sha256(path)}`" for path in sources)
-        card = f"# {kind}\n\n{ORIGINS[kind].card}\n\nImported from {len(sources)} file(s) of sha256 {digests}.\n"
+        card = f"# {kind}\n\n{CHECKPOINTS[kind].card}\n\nImported from {len(sources)} file(s) of sha256 {digests}.\n"
         zoo.save(model, folder, kind, card, exact=True)
     except ValueError as error:
         raise ModelFileError(f"{source} cannot be imported as {kind}: {error}") from error
@@ -299,26 +299,28 @@ def convert(tensors: dict[str, Tensor], kind: str, image: dict[str, Tensor] | No
 
     Raises ``ValueError`` with the first differences if they are not all its own.
     """
-    origin = ORIGINS[kind]
+    checkpoint = CHECKPOINTS[kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for the parts that the file does not fill
-        model = models.build(origin.config)
+        model = models.build(checkpoint.config)
     intra = None if image is None else convert(image, "glc-image-paper")
     # What is learned is in the file; the flat table of z's codes is neither.
-    learned = {n: p for n, p in model.named_parameters() if p.requires_grad and p.numel() and n.startswith(origin.part)}
+    learned = {
+        n: p for n, p in model.named_parameters() if p.requires_grad and p.numel() and n.startswith(checkpoint.part)
+    }
     ours = {n: p for n, p in learned.items() if intra is None or not n.startswith("image.")}
-    wanted = {origin.name(name): tuple(parameter.shape) for name, parameter in ours.items()}
-    apart = [prefix for prefix in origin.apart if any(name.startswith(f"{prefix}.") for name in tensors)]
+    wanted = {checkpoint.name(name): tuple(parameter.shape) for name, parameter in ours.items()}
+    apart = [prefix for prefix in checkpoint.apart if any(name.startswith(f"{prefix}.") for name in tensors)]
     with torch.device("meta"):
         predictor = registry.build("loss", CODE_PREDICTION)
     wanted |= {f"{prefix}.{name}": tuple(p.shape) for prefix in apart for name, p in predictor.named_parameters()}
-    skipped = sorted(name for name in tensors if name.startswith(origin.skipped))
+    skipped = sorted(name for name in tensors if name.startswith(checkpoint.skipped))
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name not in set(skipped)}
     check(wanted, found)
     floats = {name: tensors[name].float().contiguous() for name in wanted}
     if bad := [name for name, tensor in floats.items() if not torch.isfinite(tensor).all()]:
         raise ValueError(f"not finite: {', '.join(bad[:5])}")
-    model.load_state_dict({name: floats.pop(origin.name(name)) for name in ours}, strict=False)
+    model.load_state_dict({name: floats.pop(checkpoint.name(name)) for name in ours}, strict=False)
     if intra is not None:
         cast(GLCVideo, model).image.load_state_dict(intra.model.state_dict())
         floats |= intra.predictors
