@@ -93,7 +93,7 @@ def parse(data: bytes) -> ImageStream:
     if width == 0 or height == 0:
         raise BitstreamError(f"the file claims an empty picture, {width} x {height}")
     if at == len(data):
-        raise BitstreamError("the file has a header alone: no picture")
+        raise BitstreamError("the file ends after its header and holds no picture")
     return ImageStream(data[4:7], data[7], width, height, data[at:])
 
 

@@ -432,7 +432,7 @@ class Manifest:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: {error}; remove it to begin anew") from error
         if other != self.head:
-            raise ValueError(f"{path} is of another job, {head}; give another folder to write to")
+            raise ValueError(f"{path} belongs to another job, {head}; give another folder to write to")
 
     def has(self, name: str) -> bool:
         """Whether a file was done without an error, and its output is there."""

@@ -35,7 +35,7 @@ def download(text: str) -> Path:
     try:
         commit = HfApi().model_info(repository, revision=revision).sha or ""
         if not re.fullmatch("[0-9a-f]{40}", commit):  # it names a folder in the cache
-            raise ValueError(f"the hub gives {commit!r} as the commit, which is none")
+            raise ValueError(f"the hub gives {commit!r} as the commit, which is no commit id")
         fetched = Path(snapshot_download(**wanted, revision=commit))
         if revision != commit:  # for the next time, as the hub's library would have noted it
             note = fetched.parent.parent / "refs" / revision

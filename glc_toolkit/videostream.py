@@ -156,12 +156,13 @@ def _read(data: bytes, at: int, number: int) -> Frame | None:
     if kind == END:
         frames, after = _read_number(data, at + 2)
         if crc16(data[at:after]) != int.from_bytes(data[after : after + 2], "big") or frames != number:
-            raise BitstreamError(f"the end record is damaged, or frames are missing: it claims {frames} of {number}")
+            counts = f"it counts {frames}, and {number} were read"
+            raise BitstreamError(f"the end record is damaged, or frames are missing: {counts}")
         return None
     if kind == INTRA:
         own, length, after = _intra_head(data, at)
         if own < number:
-            raise BitstreamError(f"frame {number} is missing: in its place stands frame {own}")
+            raise BitstreamError(f"frame {number} is missing: frame {own} is in its place")
         if own > number:
             raise BitstreamError(f"frames {number} to {own - 1} are missing")
     else:

@@ -237,7 +237,7 @@ def unpack(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, value in stored.items():
         if name.endswith(SCALE):
             if name.removesuffix(SCALE) not in stored:
-                raise ValueError(f"{name} has nothing to scale")
+                raise ValueError(f"{name} is the scale of a tensor that the file lacks")
             continue
         if (scale := stored.get(name + SCALE)) is not None:
             if value.dtype != torch.int8 or scale.shape != (*value.shape[:1], *(1 for _ in value.shape[1:])):

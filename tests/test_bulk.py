@@ -153,7 +153,7 @@ def test_a_target_of_another_job_is_refused(job, source, tmp_path):
     bulk.run(job())
     before = files(tmp_path / "out")
     for changed in (job(quality=1.0), job(task="eval"), job(source=str(source / "sub")), job(model="glc-image-0.03")):
-        with pytest.raises(ValueError, match="is of another job"):
+        with pytest.raises(ValueError, match="belongs to another job"):
             bulk.run(changed)
     assert files(tmp_path / "out") == before
     for text in ("nonsense\n", ""):
@@ -189,7 +189,7 @@ def test_an_encoder_that_learned_is_another_job(job, tmp_path, tiny_model):
         next(model.backbone.encoder.parameters()).add_(0.1)
     better = zoo.save(model, tmp_path / "better", "tiny")
     assert zoo.load(better).fingerprint() == tiny_model.fingerprint()
-    with pytest.raises(ValueError, match="is of another job"):
+    with pytest.raises(ValueError, match="belongs to another job"):
         bulk.run(job(model=str(better)))
 
 
@@ -431,7 +431,7 @@ def test_budgets_and_effort(job, source, tiny_model, tmp_path):
     bulk.run(job("bpp", target_bpp=0.9, effort=1, **one))
     made = (tmp_path / "bpp" / "a.png.glc").read_bytes()
     assert made == api.encode(source / "a.png", tiny_model, target_bpp=0.9, effort=1)
-    with pytest.raises(ValueError, match="is of another job"):
+    with pytest.raises(ValueError, match="belongs to another job"):
         bulk.run(job("bpp", target_bpp=0.9, **one))
     report = bulk.run(job("small", max_bytes=12, **one))
     assert "the lowest quality already takes" in report.errors[0]["error"]

@@ -138,7 +138,7 @@ BREAKAGES = {
     "NaN in a scale": (tensor(ENCODER + weights.SCALE, nan), f"not finite: {ENCODER}"),
     "a scale too wide": (tensor(ENCODER + weights.SCALE, lambda t: t.repeat(2, 1, 1, 1)), "::scale has shape"),
     "a scale without dimensions": (tensor(ENCODER + weights.SCALE, lambda t: t.sum()), "::scale has shape"),
-    "a scale for nothing": (new("extra" + weights.SCALE, torch.ones(1)), "has nothing to scale"),
+    "a scale for nothing": (new("extra" + weights.SCALE, torch.ones(1)), "is the scale of a tensor that"),
     "no scale": (lost(ENCODER + weights.SCALE), "is of torch.int8, not torch.float32"),
     "complex weights": (tensor(DECODER, lambda t: t.to(torch.complex64)), "is of torch.complex64"),
     "sums that are not exact": (tensor("context.reduction.weight", lambda t: t + 1e4), "are exact"),

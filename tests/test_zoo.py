@@ -425,7 +425,7 @@ def test_a_model_from_the_hub_is_cached_and_then_needs_no_network(hub, tiny_fold
         assert "is no name of a revision" in load(f"owner/tiny@{revision}")
     commit, Hub.commit = Hub.commit, staticmethod(lambda number: "../../../outside")
     server.repositories["owner/hostile"] = server.repositories["owner/tiny"]
-    assert "'../../../outside' as the commit, which is none" in load("owner/hostile")
+    assert "'../../../outside' as the commit, which is no commit id" in load("owner/hostile")
     Hub.commit = staticmethod(commit)
     assert not list(server.home.rglob("outside"))
 

@@ -71,7 +71,8 @@ class Description:
         self.name = self.name or self.file.stem
         self.settings, self.default = ([str(s) for s in some] for some in (self.settings, self.default))
         if not self.settings or set(self.default) - set(self.settings):
-            raise ValueError(f"settings has to list all there are, {', '.join(self.default) or 'one at least'}")
+            needed = ", ".join(self.default) or "at least one"
+            raise ValueError(f"settings has to list every setting that is used: {needed}")
         if not self.codes or set(self.codes) - set(KINDS):
             raise ValueError(f"codes is a list of {' and '.join(KINDS)}")
         if "clips" in self.codes and not {self.source, self.decoded} <= {*YUV, FRAMES}:

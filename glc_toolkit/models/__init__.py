@@ -11,5 +11,5 @@ def build(config: dict) -> GLCModel:
     """An untrained model. Raises ``ValueError`` for a config that makes none."""
     kind = config.get("model")
     if kind not in MODELS:
-        raise ValueError(f"a config says of what kind its model is, {' or '.join(MODELS)}, not {kind!r}")
+        raise ValueError(f"model in a config has to be {' or '.join(MODELS)}, not {kind!r}")
     return MODELS[kind](config)

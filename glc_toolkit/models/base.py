@@ -60,7 +60,7 @@ class GLCModel(Passes, Modes, CompressionModel):
         if missing:
             raise ValueError(f"the model config lacks {', '.join(missing)}")
         if unknown := set(config) - {*COMMON, *slots, *more}:
-            raise ValueError(f"the model config has {', '.join(sorted(unknown))}, of which nothing is known here")
+            raise ValueError(f"the model config has unknown keys: {', '.join(sorted(unknown))}")
         self.config = config
         self.slots = slots
         self.levels = config.get("levels", 4)

@@ -66,8 +66,8 @@ class GLCVideo(GLCModel):
         self.own_backbone = registry.build("backbone", config["backbone"]) if "backbone" in config else None
         latent_channels = self.backbone.latent_channels
         if latent_channels != self.image.backbone.latent_channels:
-            wrong = f"{latent_channels} and of {self.image.backbone.latent_channels} channels"
-            raise ValueError(f"latents of {wrong} cannot mean the same")
+            channels = f"{latent_channels} and {self.image.backbone.latent_channels}"
+            raise ValueError(f"the two backbones need equally many latent channels, not {channels}")
         self.temporal = registry.build(
             "temporal",
             config["temporal"],

@@ -31,9 +31,10 @@ def check_adversary(model: GLCModel, stage: Stage, name: str) -> None:
     if not hasattr(registry.components("loss")[name][0], "adaptive_weight"):
         return
     if not model.backbone.last_weight.requires_grad:
-        raise ValueError(f"stage {stage.name!r}: {name} is balanced at the generator, which this stage does not train")
+        raise ValueError(f"stage {stage.name!r}: {name} needs a stage that trains the generator")
     if not set(PERCEPTUAL) & set(stage.losses):
-        raise ValueError(f"stage {stage.name!r}: {name} is balanced against {', '.join(PERCEPTUAL)}; give one of them")
+        known = " or ".join(PERCEPTUAL)
+        raise ValueError(f"stage {stage.name!r}: {name} needs {known} among the losses, to balance its weight")
 
 
 class Adversary:

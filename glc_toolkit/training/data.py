@@ -210,7 +210,7 @@ class Material:
         self.pictures, _ = split(find_pictures(sources), recipe.data.holdout) if sources else ([], [])
         found = find_clips(recipe.data.clips) if recipe.data.clips else []
         if unknown := set(recipe.data.holdout_clips) - {path.name for path in found}:
-            raise FileNotFoundError(f"holdout_clips names {', '.join(sorted(unknown))}, which clips has not")
+            raise FileNotFoundError(f"holdout_clips names {', '.join(sorted(unknown))}, but clips has no such file")
         kept = [path for path in found if path.name not in recipe.data.holdout_clips]
         self.clips = [decode_clip(path, recipe.data.clip_side, folder) for path in kept]
 

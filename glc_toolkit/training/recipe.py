@@ -75,7 +75,7 @@ class Stage(Strict):
     @model_validator(mode="after")
     def it_ends(self) -> "Stage":
         if self.steps is None and self.minutes is None:
-            raise ValueError("a stage has steps or minutes")
+            raise ValueError("a stage needs steps or minutes")
         return self
 
     @property
@@ -137,7 +137,7 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def anew_is_of_a_start(self) -> "Recipe":
         if self.anew and self.start is None:
-            raise ValueError("anew lists what is not taken from start, and there is no start")
+            raise ValueError("anew needs start: it lists the parts that are not taken from there")
         return self
 
     @classmethod

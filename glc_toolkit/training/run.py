@@ -52,7 +52,7 @@ def run(
     state = out
     if smoke:
         if (out / STATE).exists():
-            raise ValueError(f"{out} holds a run, whose model this would take the place of; give another folder")
+            raise ValueError(f"{out} holds another run, and its model would be replaced; give another folder")
         state = out / "smoke"
         (state / STATE).unlink(missing_ok=True)
         for stage in recipe.stages:

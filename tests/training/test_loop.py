@@ -374,8 +374,8 @@ def test_a_stage_has_one_loss_with_a_discriminator(recipe):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"trains": ["backbone.encoder"]}, "balanced at the generator, which this stage does not train"),
-        ({"losses": {"gan": GAN["gan"], "codebook": {}}}, "balanced against l1, lpips, dists; give one"),
+        ({"trains": ["backbone.encoder"]}, "needs a stage that trains the generator"),
+        ({"losses": {"gan": GAN["gan"], "codebook": {}}}, "needs l1 or lpips or dists among the losses"),
         ({"objective": "latent", "trains": ALL}, "judges pictures, and objective latent makes none"),
     ],
 )
@@ -436,7 +436,7 @@ def test_a_stage_of_minutes_alone(recipe, tmp_path):
     train(Recipe.model_validate({**recipe, "stages": [stage]}), tmp_path / "out")
     assert load_facts(tmp_path / "out" / STATE)["stage"] == 1  # it ended
     del stage["minutes"]
-    with pytest.raises(ValidationError, match="a stage has steps or minutes"):
+    with pytest.raises(ValidationError, match="a stage needs steps or minutes"):
         Recipe.model_validate({**recipe, "stages": [stage]})
 
 

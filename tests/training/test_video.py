@@ -64,7 +64,7 @@ def test_clips_alone_will_do_and_held_out_ones_have_to_be_there(recipe, tmp_path
     recipe["stages"] = recipe["stages"][:1]
     train(Recipe.model_validate(recipe), tmp_path / "out")
     recipe["data"]["holdout_clips"] = ["2"]
-    with pytest.raises(FileNotFoundError, match="holdout_clips names 2, which clips has not"):
+    with pytest.raises(FileNotFoundError, match="holdout_clips names 2, but clips has no such file"):
         train(Recipe.model_validate(recipe), tmp_path / "other")
 
 

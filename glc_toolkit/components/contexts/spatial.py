@@ -68,7 +68,7 @@ class DualCheckerboardContext(nn.Module):
     def __init__(self, channels: int, depth: int = 3):
         super().__init__()
         if depth < 2:
-            raise ValueError(f"the network has at least 2 blocks, not {depth}")
+            raise ValueError(f"depth has to be at least 2, not {depth}")
         wide = 3 * channels
         middle = (SumDepthConvBlock(wide, wide) for _ in range(depth - 2))
         self.prior = nn.Sequential(
