@@ -31,8 +31,8 @@ class Passes(nn.Module):
         """Quantize ``y`` (B, C, h, w) without writing bytes -> ``y_hat`` and the likelihood of each symbol.
 
         Gradients of ``y_hat`` = symbols + means go to ``y``, straight through, and to the means, for which the symbols
-        are constants: where a symbol is zero, and most are, the mean is all that a decoder sees. A large symbol makes up
-        for whatever its mean does. With the gradient of ``y_hat``, which stays the same, such a mean would never stop.
+        are constants: where a symbol is zero, and most are, the mean is all that a decoder sees. A large symbol makes
+        up for whatever its mean does, and such a mean would never stop: in training it has the gradient of bits alone.
         """
         step, scales, means = self.split(params)
         all_scales, all_residuals = torch.zeros_like(means), torch.zeros_like(means)
