@@ -4,9 +4,11 @@ import math
 import os
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache, partial
+from statistics import fmean
 from typing import BinaryIO, TypeVar
 
 import torch
@@ -17,6 +19,7 @@ from glc_toolkit.defaults import MODEL as DEFAULT_MODEL
 from glc_toolkit.defaults import VIDEO_MODEL as DEFAULT_VIDEO_MODEL
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
+from glc_toolkit.ratecontrol import Budget, RateControl
 from glc_toolkit.types import BitstreamError
 
 Model = TypeVar("Model", bound=GLCModel)
@@ -54,11 +57,7 @@ def encode(
 
     Raises ``ValueError`` for a picture, quality, budget or effort that cannot be.
     """
-    if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
-        raise ValueError("give one of quality, target_bpp and max_bytes, not several")
-    for name, value in (("target_bpp", target_bpp), ("max_bytes", max_bytes)):
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} has to be a positive number, not {value}")
+    _check_budget(quality, target_bpp, max_bytes)
     codec = _loaded(model, GLCImage, precision, device)
     code = codec.quality_code(quality)
     x = io.to_tensor(image, max_pixels, codec.downsampling_factor).to(_device(codec))
@@ -99,6 +98,14 @@ def encode(
         return file(l, code)
     _, refined = search(l) if effort else (code, data)
     return refined if len(refined) <= budget else data
+
+
+def _check_budget(quality: float | None, target_bpp: float | None, max_bytes: int | None) -> None:
+    if sum(v is not None for v in (quality, target_bpp, max_bytes)) > 1:
+        raise ValueError("give one of quality, target_bpp and max_bytes, not several")
+    for name, value in (("target_bpp", target_bpp), ("max_bytes", max_bytes)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} has to be a positive number, not {value}")
 
 
 def decode(
@@ -143,6 +150,9 @@ def encode_video(
     precision: str = "float32",
     effort: int = 0,
     device: str = "cpu",
+    target_bpp: float | None = None,
+    max_bytes: int | None = None,
+    count: int | None = None,
 ) -> Iterator[bytes]:
     """Compress frames, one at a time: yields the header of a GLC video, a record for each frame, and the end.
 
@@ -160,43 +170,69 @@ def encode_video(
         effort: steps for an intra frame, as in :func:`encode`. A P frame gets ceil(effort / 32) steps. See
             :class:`glc_toolkit.refine.VideoRefiner`.
         device: as in :func:`encode`.
+        target_bpp: the file has at most so many bits a pixel, and a quality that follows, frame by frame (see
+            :mod:`glc_toolkit.ratecontrol`). It takes the place of ``quality``. If the number of frames is not known,
+            this holds at the end of each intra period.
+        max_bytes: the file has at most so many bytes, likewise. It needs the number of frames.
+        count: how many frames there will be, for a budget. ``None`` asks ``frames`` for its length, if it has one.
+
+    Raises ``ValueError`` for arguments that cannot be, and where a frame does not fit the budget even at the lowest
+    quality. What was yielded before is then of no use.
     """
+    _check_budget(quality, target_bpp, max_bytes)
     codec = _loaded(model, GLCVideo, precision, device)
     code = codec.quality_code(quality)
     period = codec.intra_period if intra_period is None else intra_period
     if period < 1:
         raise ValueError(f"intra_period has to be at least 1, not {period}")
-    refiner = None
+    count = len(frames) if count is None and isinstance(frames, Sized) else count
+    if max_bytes is not None and count is None:
+        raise ValueError("max_bytes needs the number of frames: give count, or frames that have a length")
+    refiner = control = None
     if effort:
         from glc_toolkit.refine import VideoRefiner  # imported late: its losses bring torch._dynamo
 
-        refiner = VideoRefiner(codec, code, effort)
+        refiner = VideoRefiner(codec, effort)
     fps = Fraction(fps).limit_denominator(1001)
     if fps <= 0:
         raise ValueError(f"fps has to be positive, not {fps}")
-    header = reference = None
-    count = 0
-    for count, frame in enumerate(frames, 1):
+    header = reference = told = None
+    number = -1
+    for number, frame in enumerate(frames):
         x = io.to_tensor(frame, max_pixels, codec.downsampling_factor).to(_device(codec))
         height, width = x.shape[-2:]
         if header is None:
             fingerprint = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
-            header = videostream.VideoHeader(fingerprint, code, width, height, period, fps, colour)
-            yield header.to_bytes()
+            varies = max_bytes is not None or target_bpp is not None
+            header = videostream.VideoHeader(fingerprint, code, width, height, period, fps, colour, varies)
+            if varies:
+                share = None if target_bpp is None else target_bpp * width * height / 8
+                budget = Budget(period, count, max_bytes, share)
+                control = RateControl(budget, codec.quality_code(codec.levels - 1), len(header.to_bytes()))
         if (width, height) != (header.width, header.height):
             raise io.PictureError(
-                f"frame {count - 1} is {width} x {height}, the first was {header.width} x {header.height}"
+                f"frame {number} is {width} x {height}, the first was {header.width} x {header.height}"
             )
-        intra = (count - 1) % period == 0
+        intra = number % period == 0
         reference = None if intra else reference
+        l = codec.frame_analysis(x, reference)
+        coded = cache(partial(codec.encode_payload, l, reference=reference))  # by quality code
+        if control:
+            code = control.plan(coded)
         if refiner:
-            reference, payload = refiner.encode(x, reference)
-        else:
-            reference, payload = codec.encode_payload(codec.frame_analysis(x, reference), code, reference)
-        yield videostream.record(count - 1, payload, intra)
+            refined = refiner.latent(x, l, reference, code)
+            coded = cache(partial(codec.encode_payload, refined, reference=reference))
+        if control:
+            code, told = control.fit(coded, code)
+        reference, payload = coded(code)
+        if refiner and not intra:
+            refiner.steer(len(payload))
+        if number == 0:
+            yield replace(header, quality_code=code).to_bytes()
+        yield videostream.record(number, payload, intra, told)
     if header is None:
         raise io.PictureError("a video has at least one frame")
-    yield videostream.end(count)
+    yield videostream.end(number + 1)
 
 
 @dataclass(frozen=True)
@@ -281,9 +317,7 @@ def decode_video(
         try:
             if reference is None and not item.intra:
                 raise BitstreamError(f"frame {item.number} has no intra frame before it")
-            reference = model.decode_payload(
-                item.payload, header.quality_code, shape, None if item.intra else reference
-            )
+            reference = model.decode_payload(item.payload, item.quality_code, shape, None if item.intra else reference)
             shown = model.reconstruct(reference, shape) if item.number >= start else None
         except BitstreamError as error:  # the checksum was right: an encoder wrote this, or it is a forgery
             raise BitstreamError(f"frame {item.number}: {error}") from error
@@ -373,6 +407,7 @@ def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | Non
     frames = [item for item in items if isinstance(item, videostream.Frame)]
     damages = [item for item in items if isinstance(item, videostream.Damage)]
     read = at + sum(frame.size for frame in frames)
+    qualities = [round(model.quality_of(frame.quality_code), 4) for frame in frames]
     return Facts(
         {
             "model": model.config.get("name", "unnamed"),
@@ -380,7 +415,7 @@ def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | Non
             "width": header.width,
             "height": header.height,
             "fps": float(header.fps),
-            "quality": round(model.quality_of(header.quality_code), 4),
+            "quality": round(fmean(qualities or [model.quality_of(header.quality_code)]), 4),
             "intra_period": header.intra_period,
             "bytes": len(data),
             "frames": len(frames),
@@ -393,7 +428,10 @@ def _video_info(data: bytes, model: str | GLCModel | None, max_pixels: int | Non
                 "P frames": sum(frame.size for frame in frames if not frame.intra),
                 "end" if not damages else "end and what is damaged": len(data) - read,
             },
-            "records": [{"frame": f.number, "type": "I" if f.intra else "P", "bytes": f.size} for f in frames],
+            "records": [
+                {"frame": f.number, "type": "I" if f.intra else "P", "quality": quality, "bytes": f.size}
+                for f, quality in zip(frames, qualities, strict=True)
+            ],
         }
     )
 

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from glc_toolkit.types import BitstreamError
 
 MAGIC = 0xA7
-IMAGE_V1, VIDEO_V1 = 0x01, 0x02  # of videos see glc_toolkit.videostream
+IMAGE_V1, VIDEO_V1, VIDEO_V2 = 0x01, 0x02, 0x03  # of videos see glc_toolkit.videostream
 FINGERPRINT_BYTES = 3
 MAX_BYTES = 2**26  # of a picture's file: two for each pixel of the largest, hundreds of times what a model writes
 MAX_VIDEO_BYTES = 2**31  # of a video's, hours of which are read at once: a map of a file that shrinks would kill
@@ -72,7 +72,7 @@ def of(data: bytes | str | os.PathLike) -> bytes:
 
 def is_video(data: bytes) -> bool:
     """Whether these are the bytes of a video."""
-    return data[:2] == bytes([MAGIC, VIDEO_V1])
+    return data[:2] in (bytes([MAGIC, VIDEO_V1]), bytes([MAGIC, VIDEO_V2]))
 
 
 def parse(data: bytes) -> ImageStream:

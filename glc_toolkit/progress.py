@@ -12,8 +12,9 @@ EVERY = 30.0  # seconds
 
 
 @contextmanager
-def shown(*columns: ProgressColumn, quiet: bool = False) -> Iterator[Progress]:
-    """A bar of rich on the standard error, which goes when the work is done. ``quiet`` shows nothing."""
+def shown(*columns: ProgressColumn, quiet: bool = False, rate: str | None = None) -> Iterator[Progress]:
+    """A bar of rich on the standard error, which goes when the work is done. ``quiet`` shows nothing. ``rate`` is the
+    unit of the speed that a line in a log says, if it does."""
     terminal = sys.stderr.isatty()
     hidden = quiet or not terminal  # then nothing refreshes a bar by itself, or `track` would leave counting to that
     console = Console(stderr=True)
@@ -28,7 +29,7 @@ def shown(*columns: ProgressColumn, quiet: bool = False) -> Iterator[Progress]:
         while not done.wait(EVERY):
             for task in bar.tasks:
                 if task.visible and not task.finished:
-                    print(line(task), file=sys.stderr, flush=True)
+                    print(line(task, rate), file=sys.stderr, flush=True)
 
     talker = threading.Thread(target=talk, daemon=True)
     talker.start()
@@ -39,7 +40,7 @@ def shown(*columns: ProgressColumn, quiet: bool = False) -> Iterator[Progress]:
         talker.join()
 
 
-def line(task: Task) -> str:
+def line(task: Task, rate: str | None = None) -> str:
     """What a bar would show, in words."""
     parts = [task.description]
     if task.total:
@@ -47,6 +48,8 @@ def line(task: Task) -> str:
     elif task.completed:
         parts.append(f"{task.completed:g} done")
     parts.append(f"after {clock(task.elapsed)}")
+    if rate and task.elapsed:
+        parts.append(f"{task.completed / task.elapsed:.1f} {rate}")
     if task.total and task.completed and task.elapsed:
         parts.append(f"{clock(task.elapsed * (task.total - task.completed) / task.completed)} left")
     return ", ".join(parts)

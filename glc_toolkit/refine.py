@@ -131,45 +131,49 @@ def refine(
 
 
 class VideoRefiner:
-    """Encodes a video's frames, one after another, each after a descent on its latent.
+    """Finds the latents of a video's frames, one after another, each by a descent.
 
     An intra frame has ``effort`` steps, a P frame a few, from what was found for the frame before: where nothing moves,
     the descent goes on through the clip. Lambda is steered so that P frames take as many bytes as without.
     """
 
     @torch.inference_mode(False)
-    def __init__(self, model: GLCVideo, quality_code: int, effort: int):
+    def __init__(self, model: GLCVideo, effort: int):
         check_effort(effort)
         self.model, self.network = model, differentiable(model)
-        self.quality_code, self.quality = quality_code, model.quality_of(quality_code)
         self.effort, self.steps = effort, math.ceil(effort * P_SHARE)
         self.distortion = Distortion(self.network.backbone, next(model.parameters()).device)
         self.lmbda = LMBDA
+        self.plain_bytes = 0  # of the frame at hand without the descent
         self.spent = self.budget = 0.0  # bytes of P frames: with the descent and without
 
     @torch.inference_mode(False)
     @torch.enable_grad()
-    def encode(self, x: Tensor, reference: Reference | None) -> tuple[Reference, bytes]:
-        """A frame (1, 3, H, W) in [0, 1] -> what :meth:`GLCVideo.encode_payload` gives for its latent."""
-        l = self.model.frame_analysis(x, reference)
+    def latent(self, x: Tensor, l: Tensor, reference: Reference | None, quality_code: int) -> Tensor:
+        """A frame (1, 3, H, W) in [0, 1] and its latent from the encoder -> a better one for
+        :meth:`GLCVideo.encode_payload`."""
+        quality = self.model.quality_of(quality_code)
         if reference is None:
-            level = self.model.image_quality(self.quality)
-            self.plain, _ = self.model.encode_payload(l, self.quality_code, None)
+            self.plain, _ = self.model.encode_payload(l, quality_code, None)
+            level = self.model.image_quality(quality)
             refined = refine(self.model.image, x, level, self.effort, distortion=self.distortion)
             self.found = Found(l, refined - l)
-            return self.model.encode_payload(self.found.added_to(l), self.quality_code, None)
-        refined = self.refine_inter(self.found.added_to(l), x, reference)
+            return self.found.added_to(l)
+        refined = self.refine_inter(self.found.added_to(l), x, reference, quality)
         self.found = Found(l, refined - l)
-        self.plain, plain = self.model.encode_payload(l, self.quality_code, self.plain)
-        reference, payload = self.model.encode_payload(refined, self.quality_code, reference)
-        self.spent, self.budget = MEMORY * self.spent + len(payload), MEMORY * self.budget + len(plain)
+        self.plain, plain = self.model.encode_payload(l, quality_code, self.plain)
+        self.plain_bytes = len(plain)
+        return refined
+
+    def steer(self, payload_bytes: int) -> None:
+        """Take note of what the latent of a P frame took."""
+        self.spent, self.budget = MEMORY * self.spent + payload_bytes, MEMORY * self.budget + self.plain_bytes
         if self.budget:  # frames in which nothing happens may take none
             self.lmbda = steered(self.lmbda, self.spent, self.budget)
-        return reference, payload
 
-    def refine_inter(self, l: Tensor, x: Tensor, reference: Reference) -> Tensor:
+    def refine_inter(self, l: Tensor, x: Tensor, reference: Reference, quality: float) -> Tensor:
         """The latent of a P frame, from ``l`` on."""
-        qualities = self.network.qualities(self.quality, 1, x.device)
+        qualities = self.network.qualities(quality, 1, x.device)
 
         def code(l: Tensor) -> InterOutput:
             return self.network.code_inter(l, reference, qualities)

@@ -147,15 +147,16 @@ class Streams:
 
 
 class Videos:
-    """Videos of ten small frames, read by the model that wrote them."""
+    """Videos of ten small frames, read by the model that wrote them. ``options`` are of :func:`api.encode_video`."""
 
-    def __init__(self, model: GLCVideo):
+    def __init__(self, model: GLCVideo, **options):
         self.model, fingerprint = model, model.fingerprint()
         model.fingerprint = lambda: fingerprint
         noise = np.random.default_rng(0).integers(0, 256, (10, 64, 60, 3), dtype=np.uint8)
-        self.seed = b"".join(api.encode_video(list(noise), model, quality=1))
+        self.seed = b"".join(api.encode_video(list(noise), model, **options))
         self.body = videostream.parse_header(self.seed)[1]
         self.records = list(videostream.records(self.seed, self.body))
+        self.varies = videostream.parse_header(self.seed)[0].varies
 
     def damaged(self, dice: random.Random) -> bytes:
         """Mostly behind the header, where damage is to be got over."""
@@ -165,6 +166,7 @@ class Videos:
     def forged(self, dice: random.Random) -> bytes:
         """Records lost, repeated, moved, renumbered and changed, with checks that fit."""
         frames = [(frame.number, frame.payload, frame.intra) for frame in self.records]
+        quality = dice.randrange(256) if self.varies else None
         while True:
             at = dice.randrange(len(frames))
             number, payload, intra = frames.pop(at)
@@ -179,7 +181,7 @@ class Videos:
                     frames.insert(at, (number, payload, not intra))
             if not frames or dice.random() < 0.5:
                 end = dice.choice([b"", videostream.end(len(frames)), videostream.end(2**28 - 2)])
-                return self.seed[: self.body] + b"".join(videostream.record(*frame) for frame in frames) + end
+                return self.seed[: self.body] + b"".join(videostream.record(*frame, quality) for frame in frames) + end
 
     def read(self, data: bytes) -> None:
         told = []
@@ -240,12 +242,15 @@ def targets(folder: Path) -> dict:
     torch.manual_seed(0)
     model_folder = zoo.save(GLCImage(CONFIG), folder / "model", "fuzz")
     streams, files = Streams(zoo.load(model_folder)), ModelFiles(model_folder / zoo.WEIGHTS, folder)
-    videos = Videos(zoo.load(zoo.save(GLCVideo(VIDEO), folder / "video", "fuzz")))
+    video = zoo.load(zoo.save(GLCVideo(VIDEO), folder / "video", "fuzz"))
+    videos, varying = Videos(video, quality=1), Videos(video, max_bytes=10**6)
     return {
         "stream, damaged": (970, streams.damaged, streams),
         "stream, forged checksum": (8, streams.forged, streams),
         "video, damaged": (4, videos.damaged, videos),
         "video, forged checks": (2, videos.forged, videos),
+        "video of version 2, damaged": (4, varying.damaged, varying),
+        "video of version 2, forged checks": (2, varying.forged, varying),
         "model file, damaged": (12, files.damaged, files),
         "model file, other tensors": (2, files.relabelled, files),
         "model file, other config": (2, files.reconfigured, files),

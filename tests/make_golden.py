@@ -31,7 +31,7 @@ def references_hash(data: bytes) -> str:
     digest, reference = hashlib.sha256(), None
     for frame in api.videostream.records(data, at):
         shape = (header.height, header.width)
-        reference = model.decode_payload(frame.payload, header.quality_code, shape, None if frame.intra else reference)
+        reference = model.decode_payload(frame.payload, frame.quality_code, shape, None if frame.intra else reference)
         digest.update(reference.l_hat.double().numpy().tobytes())
     return digest.hexdigest()
 
@@ -52,9 +52,17 @@ def golden_frames() -> list[Image.Image]:
 def main(model: str) -> None:
     DATA.mkdir(exist_ok=True)
     if isinstance(zoo.load(model), GLCVideo):
-        data = b"".join(api.encode_video(golden_frames(), model, quality=1.5, intra_period=8))
-        (DATA / f"{model}.glv").write_bytes(data)
-        (DATA / "golden_video.json").write_text(json.dumps({f"{model}.glv": references_hash(data)}, indent=2) + "\n")
+        small = [frame.resize((88, 72)) for frame in golden_frames()]
+        streams = {
+            f"{model}.glv": api.encode_video(golden_frames(), model, quality=1.5, intra_period=8),
+            f"{model}-v2.glv": api.encode_video(small, model, max_bytes=300, intra_period=8),
+        }
+        golden = {}
+        for name, chunks in streams.items():
+            data = b"".join(chunks)
+            (DATA / name).write_bytes(data)
+            golden[name] = references_hash(data)
+        (DATA / "golden_video.json").write_text(json.dumps(golden, indent=2) + "\n")
         return
     index = DATA / "golden.json"
     golden = json.loads(index.read_text()) if index.exists() else {}

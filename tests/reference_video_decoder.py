@@ -92,16 +92,21 @@ class VideoNetwork(Network):
 
 
 def frames(data: bytes, at: int):
-    """(is it an intra frame, payload) of each record of a sound file."""
+    """(is it an intra frame, quality byte, payload) of each record of a sound file."""
+    quality = data[7]
     while data[at : at + 2] != b"\0E":
-        intra = data[at] == 0
+        intra = data[at : at + 2] == b"\0I"
         if intra:
             _, at = leb128(data, at + 2)
             length, at = leb128(data, at)
+            if data[1] == 3:
+                quality, at = data[at], at + 1
             at += 2
         else:
+            if data[at : at + 2] == b"\0Q" and data[1] == 3:
+                quality, at = data[at + 2], at + 3
             length, at = leb128(data, at)
-        yield intra, data[at + 2 : at + 1 + length]
+        yield intra, quality, data[at + 2 : at + 1 + length]
         at += 1 + length
 
 
@@ -109,18 +114,18 @@ def decode(data: bytes, folder: Path):
     """A file and the folder of its model -> l_hat (C, h, w) of each frame."""
     tensors, facts = read_model(folder)
     config, network, image = facts["config"], VideoNetwork(tensors), VideoNetwork(tensors, "image.")
-    assert data[:2] == b"\xa7\x02" and data[4:7].hex() == facts["fingerprint"][:6]
+    assert data[:2] in (b"\xa7\x02", b"\xa7\x03") and data[4:7].hex() == facts["fingerprint"][:6]
     at, sizes = 9, []
     for _ in range(5):
         size, at = leb128(data, at)
         sizes.append(size)
     width, height = sizes[:2]
 
-    quality, image_quality = qualities(data[7], config)
     args = {slot: config[slot].get("args", {}) for slot in ("hyper", "temporal", "transform")}
     cycle, refresh = config.get("cycle", CYCLE), config.get("refresh", 32)
     l_hat, age = np.zeros(0), 0
-    for intra, payload in frames(data, at):
+    for intra, code, payload in frames(data, at):
+        quality, image_quality = qualities(code, config)
         decoder = RangeDecoder(payload)
         if intra:
             y_hat = decode_picture(decoder, image, config["image"], width, height)["y_hat"]

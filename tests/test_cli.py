@@ -7,6 +7,7 @@ import threading
 import time
 import types
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -476,8 +477,11 @@ def test_a_damaged_video_is_decoded_around_the_damage(clip, tmp_path, tiny_video
     assert "cut short" in glc("decode", file, tmp_path / "short", *model)
 
 
+@pytest.mark.parametrize("budget", [(), ("--max-bytes", 1200)])
 @pytest.mark.parametrize("after", [0, 3])
-def test_an_interrupted_encoder_keeps_what_is_worth_keeping(clip, tmp_path, tiny_video_folder, monkeypatch, after):
+def test_an_interrupted_encoder_keeps_what_is_worth_keeping(
+    clip, tmp_path, tiny_video_folder, monkeypatch, after, budget
+):
     file, model = tmp_path / "clip.glv", ("-m", tiny_video_folder)
     glc("encode", clip, file, *model)
     before = file.read_bytes()
@@ -493,27 +497,60 @@ def test_an_interrupted_encoder_keeps_what_is_worth_keeping(clip, tmp_path, tiny
 
     with monkeypatch.context() as patch:
         patch.setattr(clips, "opened", stopped)
-        glc("encode", clip, file, *model, "-y", code=130 if after else 1)
+        glc("encode", clip, file, *model, *budget, "-y", code=130 if after else 1)
     if after:
         described = json.loads(glc("info", file, *model, "--json"))
         assert described["frames"] == after and "cut short" in described["damages"][0]
     else:
         assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.glv", "clip.mp4"]
 
 
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["--target-bpp", 0.01], "for pictures"),
+        (["--max-bytes", 100], "the budget of 100 bytes for 7 frames is too small"),
+        (["--target-bpp", 0.01], "for 7 frames is too small"),
+        (["--max-bytes", 100, "-q", 1], "not several"),
         (["-m", "glc-image-0.03"], "codes pictures, not videos"),
         (["-q", 9], "quality has to be between"),
     ],
 )
 def test_mistakes_with_videos(clip, tmp_path, tiny_video_folder, arguments, says):
     model = () if "-m" in arguments else ("-m", tiny_video_folder)
-    code = 1 if "-m" in arguments else 2
+    code = 1 if "too small" in says or "-m" in arguments else 2
     assert says in glc("encode", clip, tmp_path / "out.glv", *model, *arguments, code=code)
-    assert not (tmp_path / "out.glv").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_a_video_within_a_budget(clip, tmp_path, tiny_video_folder, monkeypatch):
+    file, model = tmp_path / "clip.glv", ("-m", tiny_video_folder)
+    facts = json.loads(glc("encode", clip, file, *model, "--max-bytes", 1200, "--json"))
+    assert (facts["frames"], facts["bytes"]) == (7, file.stat().st_size) and facts["bytes"] <= 1200
+    glc("decode", file, tmp_path / "out.mkv", *model, "--strict")
+    glc("encode", clip, file, *model, "--target-bpp", 2.5, "-y")
+    assert 8 * file.stat().st_size <= 2.5 * 7 * 70 * 52
+    before = file.read_bytes()
+    assert "is too small" in glc("encode", clip, file, *model, "--max-bytes", 500, "-y", code=1)
+    assert file.read_bytes() == before  # nor is anything else left:
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.glv", "clip.mp4", "out.mkv"]
+
+    @contextmanager
+    def untimed(path, *more, opened=clips.opened, **options):
+        with opened(path, *more, **options) as (facts, decoded):
+            yield replace(facts, frames=0), decoded
+
+    monkeypatch.setattr(clips, "opened", untimed)  # frames are counted before
+    glc("encode", clip, tmp_path / "counted.glv", *model, "--max-bytes", 1200)
+    glc("encode", clip, file, *model, "--max-bytes", 1200, "-y")
+    assert (tmp_path / "counted.glv").read_bytes() == file.read_bytes()
+
+
+def test_a_refusal_writes_nothing_to_a_pipe(clip, tiny_video_folder):
+    """A budget goes to the standard output at once, when it is known to be kept."""
+    command = [GLC, "encode", clip, "-", "-m", tiny_video_folder, "--max-bytes", "700"]
+    refused = subprocess.run(command, capture_output=True)
+    assert (refused.returncode, refused.stdout) == (1, b"") and b"is too small" in refused.stderr
 
 
 # -- pipes and files ----------------------------------------------------------------------------------------------

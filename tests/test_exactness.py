@@ -89,9 +89,10 @@ def test_a_decoder_of_the_written_format_reads_the_golden_streams(name):
 
 
 @pytest.mark.slow
-def test_it_reads_the_golden_video():
+@pytest.mark.parametrize("name", GOLDEN_VIDEO)
+def test_it_reads_the_golden_videos(name):
     """Twelve frames, two of them intra frames, to the latents that they leave for the next."""
-    (name, expected), digest = *GOLDEN_VIDEO.items(), hashlib.sha256()
+    expected, digest = GOLDEN_VIDEO[name], hashlib.sha256()
     for l_hat in reference_video_decoder.decode((DATA / name).read_bytes(), zoo.locate("glc-video-0.01")):
         digest.update(l_hat[None].tobytes())
     assert digest.hexdigest() == expected

@@ -19,7 +19,7 @@ LAYERS = [
     {"stills"},
     {"io"},
     {"videostream", "footage", "frames"},
-    {"clips"},
+    {"clips", "ratecontrol"},
     {"models"},
     {"weights", "refine", "hub"},
     {"zoo"},

@@ -1,4 +1,5 @@
 import contextlib
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -36,6 +37,75 @@ def test_round_trip():
     assert read(file(RECORDS)) == list(range(10))
     sizes = [item.size - len(item.payload) for item in videostream.records(file(RECORDS), START) if not item.intra]
     assert max(sizes) <= 4
+
+
+# -- version 2: the quality changes -----------------------------------------------------------------------------------
+
+CODES = [9, 9, 200, 200, 0, 255, 255, 1, 73, 73]
+VARYING = replace(HEADER, varies=True)
+
+
+def varying(frames=range(10)) -> bytes:
+    """A file of version 2, whole or without some frames."""
+    told = [code if i % 4 == 0 or code != CODES[i - 1] else None for i, code in enumerate(CODES)]
+    records = [videostream.record(i, PAYLOADS[i], i % 4 == 0, told[i]) for i in frames]
+    return VARYING.to_bytes() + b"".join(records) + videostream.end(10)
+
+
+def test_each_frame_has_its_quality():
+    header, at = videostream.parse_header(varying())
+    assert (header, at) == (VARYING, START) and bitstream.is_video(varying())
+    found = list(videostream.records(varying(), at))
+    assert [(f.quality_code, f.payload, f.intra) for f in found] == [
+        (code, payload, i % 4 == 0) for i, (code, payload) in enumerate(zip(CODES, PAYLOADS, strict=True))
+    ]
+    assert sum(f.size for f in found) + at + len(videostream.end(10)) == len(varying())
+    assert len(varying()) == len(file(RECORDS)) + 3 + 3 * 3  # a byte an intra frame, three a change
+    late = list(videostream.records(varying(), found[8].offset, 8))
+    assert [f.quality_code for f in late] == CODES[8:]
+    assert {f.quality_code for f in videostream.records(file(RECORDS), START)} == {HEADER.quality_code}
+
+
+def test_a_lost_change_of_quality_costs_the_frames_up_to_the_next_intra_frame():
+    for lost, resumes in ((2, 4), (5, 8)):
+        found = list(videostream.records(varying([i for i in range(10) if i != lost]), START))
+        damage = found[lost]
+        assert (damage.number, damage.resumes) == (lost, resumes)
+        assert [f.quality_code for f in found[lost + 1 :]] == CODES[resumes:]
+
+
+def test_every_flipped_byte_of_version_2_is_detected():
+    data = varying()
+    for at in range(len(data)):
+        for bits in (0x01, 0x80, 0xFF):
+            bad = bytearray(data)
+            bad[at] ^= bits
+            try:
+                _, body = videostream.parse_header(bytes(bad))
+            except BitstreamError:
+                assert at < START
+                continue
+            assert any(isinstance(item, Damage) for item in videostream.records(bytes(bad), body)), at
+
+
+def test_a_file_of_version_2_cut_short_is_read_up_to_its_last_whole_frame():
+    data = varying()
+    ends = np.cumsum([START, *(f.size for f in videostream.records(data, START))])
+    for length in range(START, len(data)):
+        found = list(videostream.records(data[:length], START))
+        assert [f.quality_code for f in found[:-1]] == CODES[: int((ends[1:] <= length).sum())]
+        assert isinstance(found[-1], Damage) and found[-1].resumes is None
+
+
+def test_version_1_knows_no_change_of_quality():
+    """What writes one is no encoder of version 1; and who knows version 1 alone says that the version is new."""
+    data = HEADER.to_bytes() + RECORDS[0] + videostream.record(1, PAYLOADS[1], False, 7) + videostream.end(2)
+    assert "begins with 00 51" in list(videostream.records(data, START))[1].reason
+    with pytest.raises(BitstreamError, match="0x03 are unknown here; a newer glc-toolkit may read it"):
+        bitstream.parse(varying())
+
+
+# -- both ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_p_frame_of_16_kilobytes_costs_four_bytes():
@@ -77,6 +147,7 @@ def test_anything_else_is_damage_or_a_bitstream_error(data):
     with contextlib.suppress(BitstreamError):
         videostream.parse_header(data)
     list(videostream.records(data, 0))
+    list(videostream.records(VARYING.to_bytes() + data, START))
 
 
 def test_hostile_intra_heads_take_linear_time():

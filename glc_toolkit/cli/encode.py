@@ -91,24 +91,35 @@ def encode(
 
     name = STDIN if str(source) == PIPE else source
     video, source = open_pipe() if name == STDIN else (source.suffix.lower() in clips.SUFFIXES, source)
-    if video and (target_bpp or max_bytes):
-        raise Misuse("--target-bpp and --max-bytes are for pictures; give a video a --quality")
     if not video and (start or frames or intra_period or stream is not None or strict):
         raise Misuse("--start, --frames, --intra-period, --stream and --strict are for videos")
     loaded = zoo.load(model or (defaults.VIDEO_MODEL if video else defaults.MODEL), device, precision)
     check_quality(loaded, quality)
     if video:
+        counted = _count(source, stream, strict) if max_bytes and not frames else 0
+        budget = bool(target_bpp or max_bytes)
         opening = clips.opened(source, stream, strict, report=lambda text: click.echo(text, err=True))
-        with opening as (clip, decoded), writing(target, overwrite) as file, progress_bar(rate="fps") as bar:
+        with opening as (clip, decoded), writing(target, overwrite, budget) as file, progress_bar(rate="fps") as bar:
             if clip.audio:
                 click.echo(f"{name}: its sound is left out", err=True)
             if clip.aspect != 1:
                 click.echo(f"{name}: its pixels are {clip.aspect} times as wide as high, and become square", err=True)
-            total = min(frames or math.inf, max(clip.frames - start, 0) or math.inf)
+            length = clip.frames or counted
+            total = min(frames or math.inf, max(length - start, 1) if length else math.inf)
             task = bar.add_task("encode", total=None if total == math.inf else total)
             chosen = islice(decoded, start, None if frames is None else start + frames)
             chunks = api.encode_video(
-                chosen, loaded, clip.fps, quality, intra_period, clip.colour, max_pixels, effort=effort
+                chosen,
+                loaded,
+                clip.fps,
+                quality,
+                intra_period,
+                clip.colour,
+                max_pixels,
+                effort=effort,
+                target_bpp=target_bpp,
+                max_bytes=max_bytes,
+                count=None if total == math.inf else total,
             )
             done = api.write_video(chunks, file, progress=lambda count: bar.update(task, completed=count))
         if done.interrupted:
@@ -137,3 +148,14 @@ def encode(
     bpp = 8 * len(data) / (facts.width * facts.height)
     text = f"{target}: {len(data):,} bytes, {bpp:.4f} bpp"
     show({"file": str(target), "bytes": len(data), "bpp": bpp}, as_json, text, err=str(target) == PIPE)
+
+
+def _count(source, stream, strict) -> int:
+    """How many frames a clip has, decoded if its times do not tell."""
+    from glc_toolkit import clips
+
+    with clips.opened(source, stream, strict, report=lambda text: None) as (clip, decoded):
+        if clip.frames:
+            return clip.frames
+        with progress_bar(rate="fps") as bar:
+            return sum(1 for _ in bar.track(decoded, description="count frames"))

@@ -217,6 +217,8 @@ def bench(model, size, device, precision, repeats, plain, as_json):
         return show(facts, True, "")
     title = f"{model}, {size}, {facts['precision']}, {facts['device']}, {facts['threads']} threads"
     print_table(title, facts["stages"], [])
+    if "fps" in facts:
+        click.echo(", ".join(f"{way}: {fps:.2f} fps" for way, fps in facts["fps"].items()))
     click.echo(f"{facts['bytes']:,} bytes, {facts['psnr']:.3f} dB to the picture", nl=False)
     click.echo(
         f"; plain {facts['plain']['bytes']:,} bytes, {facts['plain']['psnr']:.3f} dB" if "plain" in facts else ""

@@ -50,7 +50,8 @@ def info(source, model, max_pixels, device, as_json):
     for name, size in facts.get("sections", {}).items():
         click.echo(f"  {name:10} {size:7,} bytes  {size / facts['bytes']:6.1%}")
     for record in facts.get("records", []):
-        click.echo(f"  {record['type']} frame {record['frame']:6} {record['bytes']:7,} bytes")
+        size, quality = f"{record['bytes']:7,} bytes", f"quality {record['quality']:.2f}"
+        click.echo(f"  {record['type']} frame {record['frame']:6} {size}  {quality}")
     for damage in facts.get("damages", []):
         click.echo(f"  damaged: {damage}")
 

@@ -132,10 +132,12 @@ target_bpp_option = click.option(
     "--target-bpp",
     type=click.FloatRange(0, min_open=True),
     callback=finite,
-    help="Pictures: the best quality that takes at most so many bits a pixel.",
+    help="The best quality that takes at most so many bits a pixel; in a video it changes from frame to frame.",
 )
 max_bytes_option = click.option(
-    "--max-bytes", type=click.IntRange(1), help="Pictures: the best quality that takes at most so many bytes."
+    "--max-bytes",
+    type=click.IntRange(1),
+    help="The best quality that takes at most so many bytes; in a video it changes from frame to frame.",
 )
 effort_option = click.option(
     "--effort",

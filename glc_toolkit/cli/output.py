@@ -119,10 +119,18 @@ def open_pipe() -> tuple[bool, Any]:
 
 
 @contextmanager
-def writing(target: Path, overwrite: str | None):
-    """A binary file: the standard output, or one that takes the name of ``target`` once it is whole."""
+def writing(target: Path, overwrite: str | None, at_once: bool = False):
+    """A binary file: the standard output, or one that takes the name of ``target`` once it is whole. ``at_once`` keeps
+    what goes to the standard output until it is whole, too."""
     from glc_toolkit import io
 
+    if str(target) == PIPE and at_once:
+        with TemporaryFile() as whole:
+            yield whole
+            whole.seek(0)
+            shutil.copyfileobj(whole, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        return
     if str(target) == PIPE:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -165,7 +173,7 @@ def progress_bar(rate: str | None = None):
     columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
     if rate:
         columns.append(Speed())
-    with shown(*columns) as bar:
+    with shown(*columns, rate=rate) as bar:
         yield bar
 
 

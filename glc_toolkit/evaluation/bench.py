@@ -133,6 +133,8 @@ def report(name: str, width: int, height: int, device: str, precision: str, repe
         result["plain"] = {key: other[key] for key in ("bytes", "psnr")}
     where = torch.cuda.get_device_name(device) if x.new_empty(0, device=device).is_cuda else "cpu"
     facts = {"model": name, "width": width, "height": height, "device": where, "precision": model.precision}
+    if isinstance(model, GLCVideo):
+        facts["fps"] = {row["direction"]: 1 / row["seconds"] for row in result["stages"] if row["stage"] == "all"}
     return {**facts, "threads": torch.get_num_threads(), **result}
 
 

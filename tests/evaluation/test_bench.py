@@ -37,6 +37,13 @@ def test_a_video_model_codes_a_frame_after_others():
     assert facts["bytes"] > 0
 
 
+def test_a_video_model_says_frames_a_second(monkeypatch):
+    monkeypatch.setitem(bench.CONFIGS, "tiny-video", tiny.VIDEO)
+    facts = bench.report("tiny-video", 96, 64, "cpu", "float32", repeats=1, compare=False)
+    seconds = {row["direction"]: row["seconds"] for row in facts["stages"] if row["stage"] == "all"}
+    assert facts["fps"] == {way: 1 / seconds[way] for way in ("encode", "decode")}
+
+
 def test_operations_are_those_of_the_layers(report):
     """Of the context reduction, one 1x1 convolution, and a transform, by hand."""
     positions, channels = 8 * 4, tiny.CHANNELS  # 96 x 64 pixels become 128 x 64
