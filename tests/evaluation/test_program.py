@@ -141,7 +141,7 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(described, noise
         ("{settings: [1], encode: a, decode: b, coded: .c, colour: red}", "unexpected keyword argument 'colour'"),
         ("{settings: [1], encode: a, coded: .c}", "missing .*'decode'"),
         ("{settings: [], encode: a, decode: b, coded: .c}", "settings has to list every setting"),
-        ("{settings: [1], default: [2], encode: a, decode: b, coded: .c}", "settings has to list .*, 2"),
+        ("{settings: [1], default: [2], encode: a, decode: b, coded: .c}", "settings has to list .*: 2"),
         ("{settings: [1], encode: a, decode: b, coded: .c, codes: [songs]}", "codes is a list of"),
         ("{settings: [1], encode: a, decode: b, coded: .c, codes: [clips]}", "source and decoded of clips"),
     ],

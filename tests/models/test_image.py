@@ -281,7 +281,7 @@ def test_training_on_makes_tables_old(tiny_folder):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"default_qualty": 0}, "has default_qualty, of which nothing is known"),
+        ({"default_qualty": 0}, "unknown keys: default_qualty"),
         ({"default_quality": 7}, "default_quality has to be between 0 and 2, not 7"),
         ({"transform": {"name": "gated", "args": {"levels": 1}}}, "the transform has 1 levels, the model 3"),
         ({"entropy_model": {"name": "factorized"}}, "as entropy model of y, 'factorized' lacks quantize_residual"),

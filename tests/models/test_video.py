@@ -125,7 +125,7 @@ def test_a_backbone_of_its_own_is_coded_with_and_saved(tmp_path):
         ({"model": "sound"}, "image or video, not 'sound'"),
         ({"refresh": 0}, "refresh are at least 1"),
         ({"cycle": []}, "cycle names an adaptor"),
-        ({"intra_perod": 9}, "has intra_perod, of which"),
+        ({"intra_perod": 9}, "unknown keys: intra_perod"),
     ],
 )
 def test_configs_that_make_no_model(change, message):

@@ -197,7 +197,7 @@ def test_a_smoke_run_leaves_the_run_itself_alone(recipe, tmp_path):
         (out / "smoke" / "log.jsonl").unlink()
     run(file, out)
     assert json.loads((out / "log.jsonl").read_text())["step"] == 2
-    with pytest.raises(ValueError, match="holds a run"):
+    with pytest.raises(ValueError, match="holds another run"):
         run(file, out, smoke=True)
 
 
