@@ -29,8 +29,8 @@ SHOWN = ("bpp", "lpips-alex", "lpips-vgg", "dists", "psnr")
 
 
 def glc() -> Recipe:
-    """The shipped model by the paper's three stages, with code prediction in the last two; crops of 128 pixels."""
-    recipe = Recipe.read(DOCS.parent / "recipes" / "glc-image-0.03.yaml")
+    """Version 1 of glc-image-0.03 by the paper's three stages, with code prediction in the last two; crops of 128 pixels."""
+    recipe = Recipe.read(DOCS.parent / "recipes" / "glc-image-0.03@1.yaml")
     losses = {stage.name: stage.losses for stage in recipe.stages}["slower"]
     recipe.stages = recipe.stages[:3]
     for stage, minutes in zip(recipe.stages, MINUTES, strict=True):

@@ -7,8 +7,8 @@ The argument is the name of a folder in ``zoo/``. Results go to ``results/FOLDER
 (``make_tables.py``). What is there already is not measured again: remove a file to renew it.
 
 An image model is measured on the folder ``KODAK`` at every level. For the default image model there is more: Kodak with
-effort, the same files without fixed point, the photograph of the README, and the photographs of the gallery. Their
-decoded pictures are written, too.
+effort, the same files without fixed point, the photograph of the README, and the photographs of the gallery, alone and
+beside other codecs. Their decoded pictures are written, too.
 
 A video model codes the first 96 frames of each clip of the folder ``CLIPS`` with one intra frame, at each level,
 without effort and with. x265 and x264 get no fewer bytes than the model without effort. The image model of the
@@ -16,10 +16,12 @@ intra frames codes every eighth frame alone; all metrics are of these frames. ``
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from make_tables import CLIPS, EFFORTS, IMAGE, RESULTS, ROOT, main, means
@@ -35,7 +37,14 @@ from glc_toolkit.models import GLCVideo
 
 IMAGES = ROOT / "docs" / "images"
 PHOTOGRAPHS = IMAGES / "gallery"
-RIVALS = {"avif": "AVIF", "avif-half": "AVIF at half the width", "webp": "WebP", "jpeg": "JPEG"}
+RIVALS = {
+    "avif-quarter": "AVIF at a quarter of the width + Real-ESRGAN",
+    "avif-half": "AVIF at half the width",
+    "avif": "AVIF",
+    "webp": "WebP",
+    "jpeg": "JPEG",
+}
+COMPARED = ("avif-quarter", "avif-half", "avif", "jxl", "x265")  # in the tutorial
 STILL, EFFORT = "its image model", 32
 FRAMES, EVERY = 96, 8
 
@@ -60,6 +69,7 @@ def image_results(name: str, kodak: Path) -> None:
         "fixed-point.json": lambda: without_fixed_point(name, kodak, [model.default_quality, model.levels - 1]),
         "demo.json": lambda: demo(name),
         "gallery.json": lambda: gallery(name, model),
+        "compare.json": lambda: compare(name),
     }
     for file, step in steps.items():
         if not (out / file).exists() and (default or file == "kodak.json"):
@@ -68,12 +78,23 @@ def image_results(name: str, kodak: Path) -> None:
 
 def on_kodak(name: str, kodak: Path, levels: list[float], effort: int = 0) -> dict:
     codec = f"{ROOT / 'zoo' / name}:{','.join(f'{level:g}' for level in levels)}"
-    metrics = [word for metric in (*METRICS, "grid") for word in ("--metric", metric)]
+    metrics = [word for metric in (*METRICS, "grid", "kd-efflite0") for word in ("--metric", metric)]
     rows = ROOT / "runs" / "results" / name  # a run that is cut off goes on from there
     command = ("glc_toolkit", "eval", kodak, "-c", codec, *metrics, "--protocol", "glc-kodak-v1", "-o", rows)
     (result,) = json.loads(run(*command, "--effort", effort, "--json"))
     result["command"] = result["command"].replace(f"{ROOT}/", "").replace(str(kodak), "kodak")
     return result
+
+
+def compare(name: str) -> list[dict]:
+    """The photographs of the gallery, by codecs that come as near to the rate of the model's name as they can."""
+    model = ROOT / "zoo" / name
+    codecs = [word for codec in (model, *COMPARED) for word in ("-c", codec)]
+    with TemporaryDirectory() as folder:
+        for photograph in PHOTOGRAPHS.glob("*-original.webp"):
+            shutil.copy(photograph, folder)
+        results = json.loads(run("glc_toolkit", "eval", folder, *codecs, "--match-bpp", "0.03", "--json"))
+    return [{"name": name if i == 0 else r["name"], "results": r["results"]} for i, r in enumerate(results)]
 
 
 def without_fixed_point(name: str, kodak: Path, levels: list[float]) -> list[dict]:

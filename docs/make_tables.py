@@ -121,6 +121,11 @@ def others(model: str) -> list[str]:
     return [newest(name) for name in names if name != versions.split(model)[0]]
 
 
+def compare(model: str) -> str:
+    """The photographs of the gallery, by codecs near one rate."""
+    return measured({result["name"]: point(result) for result in read(model, "compare.json")}, "codec")
+
+
 def effort(model: str) -> str:
     rows, seconds = {"without": usual(model)}, []
     for steps in EFFORTS:
@@ -277,6 +282,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "default": default,
     "kodak": kodak,
     "beside": beside,
+    "compare": compare,
     "effort": effort,
     "fixed-point": fixed_point,
     "gallery": gallery,
