@@ -29,7 +29,7 @@ SHOWN = ("bpp", "lpips-alex", "lpips-vgg", "dists", "psnr")
 
 
 def glc() -> Recipe:
-    """Version 1 of glc-image-0.03 by the paper's three stages, with code prediction in the last two; crops of 128 pixels."""
+    """Version 1 of glc-image-0.03 by the paper's three stages. The last two have code prediction, crops 128 pixels."""
     recipe = Recipe.read(DOCS.parent / "recipes" / "glc-image-0.03@1.yaml")
     losses = {stage.name: stage.losses for stage in recipe.stages}["slower"]
     recipe.stages = recipe.stages[:3]

@@ -6,9 +6,9 @@
 The argument is the name of a folder in ``zoo/``. Results go to ``results/FOLDER``, and then into the pages
 (``make_tables.py``). What is there already is not measured again: remove a file to renew it.
 
-An image model is measured on the folder ``KODAK`` at every level. For the default image model there is more: Kodak with
-effort, the same files without fixed point, the photograph of the README, and the photographs of the gallery, alone and
-beside other codecs. Their decoded pictures are written, too.
+An image model is measured on the folder ``KODAK`` at its lowest, usual and highest level. For the default image model
+there is more: every sixth picture with effort, the same files without fixed point, the photograph of the README, and
+the photographs of the gallery, alone and beside other codecs. Their decoded pictures are written, too.
 
 A video model codes the first 96 frames of each clip of the folder ``CLIPS`` with one intra frame, at each level,
 without effort and with. x265 and x264 get no fewer bytes than the model without effort. The image model of the
@@ -24,7 +24,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from make_tables import CLIPS, EFFORTS, IMAGE, RESULTS, ROOT, main, means
+from make_tables import CLIPS, IMAGE, RESULTS, ROOT, main, means
 from PIL import Image
 
 import glc_toolkit as glc
@@ -45,6 +45,7 @@ RIVALS = {
     "jpeg": "JPEG",
 }
 COMPARED = ("avif-quarter", "avif-half", "avif", "jxl", "x265")  # in the tutorial
+EFFORTS = (10,)
 STILL, EFFORT = "its image model", 32
 FRAMES, EVERY = 96, 8
 
@@ -61,11 +62,11 @@ def run(*command: object) -> str:
 
 def image_results(name: str, kodak: Path) -> None:
     out, model = RESULTS / name, zoo.load(ROOT / "zoo" / name)
-    levels = sorted({*map(float, range(model.levels)), model.default_quality})
+    levels = sorted({0.0, model.default_quality, model.levels - 1.0})
     default = name == IMAGE
     steps = {
         "kodak.json": lambda: on_kodak(name, kodak, levels),
-        **{f"kodak-effort{n}.json": lambda n=n: on_kodak(name, kodak, [model.default_quality], n) for n in EFFORTS},
+        "effort.json": lambda: with_effort(name, kodak, model.default_quality),
         "fixed-point.json": lambda: without_fixed_point(name, kodak, [model.default_quality, model.levels - 1]),
         "demo.json": lambda: demo(name),
         "gallery.json": lambda: gallery(name, model),
@@ -76,13 +77,25 @@ def image_results(name: str, kodak: Path) -> None:
             write(step(), out / file)
 
 
-def on_kodak(name: str, kodak: Path, levels: list[float], effort: int = 0) -> dict:
+def on_kodak(name: str, kodak: Path, levels: list[float]) -> dict:
+    result = evaluated(name, kodak, levels, "--protocol", "glc-kodak-v1")
+    result["command"] = result["command"].replace(f"{ROOT}/", "").replace(str(kodak), "kodak")
+    return result
+
+
+def with_effort(name: str, kodak: Path, level: float) -> dict:
+    """``{steps: result}`` on every sixth picture: each step draws the picture and goes back through the network."""
+    with TemporaryDirectory() as folder:
+        for picture in sorted(kodak.glob("*.png"))[::6]:
+            shutil.copy(picture, folder)
+        return {steps: evaluated(name, Path(folder), [level], "--effort", steps) for steps in (0, *EFFORTS)}
+
+
+def evaluated(name: str, pictures: Path, levels: list[float], *more: object) -> dict:
     codec = f"{ROOT / 'zoo' / name}:{','.join(f'{level:g}' for level in levels)}"
     metrics = [word for metric in (*METRICS, "grid", "kd-efflite0") for word in ("--metric", metric)]
-    rows = ROOT / "runs" / "results" / name  # a run that is cut off goes on from there
-    command = ("glc_toolkit", "eval", kodak, "-c", codec, *metrics, "--protocol", "glc-kodak-v1", "-o", rows)
-    (result,) = json.loads(run(*command, "--effort", effort, "--json"))
-    result["command"] = result["command"].replace(f"{ROOT}/", "").replace(str(kodak), "kodak")
+    rows = ROOT / "runs" / "results" / name / "-".join(map(str, more)).strip("-")  # a run goes on from there
+    (result,) = json.loads(run("glc_toolkit", "eval", pictures, "-c", codec, *metrics, *more, "-o", rows, "--json"))
     return result
 
 

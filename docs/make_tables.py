@@ -26,7 +26,6 @@ RESULTS = ROOT / "docs" / "results"
 PLACE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 METRICS = {"psnr": 2, "ms-ssim": 3, "lpips-alex": 3, "lpips-vgg": 3, "dists": 3, "grid": 4, "kd-efflite0": 3}
 DIGITS = {"bpp": 4, **METRICS}
-EFFORTS = (10, 20)
 
 
 def newest(name: str) -> str:
@@ -101,13 +100,9 @@ def kodak(model: str) -> str:
 
 
 def beside(model: str) -> str:
-    """The usual quality of a model, with effort, of the other models, of rivals, and of the published GLC."""
+    """The usual quality of a model, of the other models, of rivals, and of the published GLC."""
     own = usual(model)
-    rows = {model: own}
-    for steps in EFFORTS:
-        if (RESULTS / model / f"kodak-effort{steps}.json").exists():
-            rows[f"... `--effort {steps}`"] = point(read(model, f"kodak-effort{steps}.json"))
-    rows |= {name: usual(name) for name in others(model)}
+    rows = {label(model): own} | {label(name): usual(name) for name in others(model)}
     rows |= {rival["title"]: point(rival) for rival in read("kodak-rivals.json")}
     paper = next(curve for curve in published("Kodak") if curve["name"] == "GLC-image")
     rates = paper["results"]["bpp"]
@@ -116,9 +111,16 @@ def beside(model: str) -> str:
 
 
 def others(model: str) -> list[str]:
-    """The newest versions of the other picture models that were measured."""
-    names = sorted({versions.split(file.parent.name)[0] for file in RESULTS.glob("*/kodak.json")})
-    return [newest(name) for name in names if name != versions.split(model)[0]]
+    """The other picture models that were measured: each in its newest version, and ``model`` in its other versions."""
+    own, _ = versions.split(model)
+    names = [(file.parent.name, versions.split(file.parent.name)[0]) for file in RESULTS.glob("*/kodak.json")]
+    return sorted(name for name, bare in names if name != model and (bare == own or newest(bare) == name))
+
+
+def label(model: str) -> str:
+    """A folder's name, with the version where the zoo has several."""
+    bare, version = versions.split(model)
+    return model if newest(bare) == bare else f"{bare}@{version}"
 
 
 def compare(model: str) -> str:
@@ -127,11 +129,11 @@ def compare(model: str) -> str:
 
 
 def effort(model: str) -> str:
-    rows, seconds = {"without": usual(model)}, []
-    for steps in EFFORTS:
-        rows[f"`--effort {steps}`"] = row = point(read(model, f"kodak-effort{steps}.json"))
-        seconds.append(f"{row['encoding_time']:.0f} seconds with {steps} steps")
-    return measured(rows, "") + f"\n\nMean time to encode a picture on one core: {', '.join(seconds)}."
+    """The usual quality of a model without effort and with, on the same pictures."""
+    results = read(model, "effort.json")
+    rows = {f"`--effort {steps}`" if int(steps) else "without": point(result) for steps, result in results.items()}
+    seconds = [f"{row['encoding_time']:.0f} seconds {name.strip('`-')}" for name, row in rows.items()]
+    return measured(rows, "") + f"\n\nMean time to encode one of these pictures on one core: {', '.join(seconds)}."
 
 
 def fixed_point(model: str) -> str:

@@ -8,10 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from glc_toolkit import defaults
-
-defaults.MODEL = "glc-image-0.03@1"  # before api reads it: version 2 takes six times as long to draw a picture
-
 from glc_toolkit import api, hookimpl, models, progress, registry, zoo
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage

@@ -436,7 +436,7 @@ def test_a_video_there_and_back(clip, tmp_path, tiny_video_folder):
 
 @pytest.mark.parametrize("target", ["-", "/dev/stdout"])
 def test_a_file_is_piped(picture, clip, tmp_path, model, tiny_video_folder, target):
-    for source, more in ((picture, ()), (clip, ("-m", tiny_video_folder, "--frames", "2"))):
+    for source, more in ((picture, ("-m", api.DEFAULT_MODEL)), (clip, ("-m", tiny_video_folder, "--frames", "2"))):
         glc("encode", source, tmp_path / "file", *more, "-y")
         piped = subprocess.run([GLC, "encode", source, target, *more], capture_output=True, check=True)
         data = (tmp_path / "file").read_bytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from glc_toolkit import defaults, registry
+from glc_toolkit import defaults, registry, versions
 from glc_toolkit.cli.group import Misuse
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -28,7 +28,7 @@ def completed(*sources: Callable[[], Iterable[str]]):
 
 
 def model_names() -> Iterable[str]:
-    return (name for name, _ in registry.model_folders())
+    return versions.named(versions.found())
 
 
 def metric_names() -> Iterable[str]:
