@@ -29,9 +29,10 @@ DIGITS = {"bpp": 4, **METRICS}
 
 
 def newest(name: str) -> str:
-    """The folder of the newest version of a model in this checkout."""
+    """The folder of the newest version of a model, ``name`` or ``name@version``, in this checkout."""
+    bare, _ = versions.split(name)
     folders = [file.parent.name for file in ROOT.glob("zoo/*/config.json")]
-    return max((folder for folder in folders if versions.split(folder)[0] == name), key=versions.split)
+    return max((folder for folder in folders if versions.split(folder)[0] == bare), key=versions.split)
 
 
 IMAGE, VIDEO = newest(api.DEFAULT_MODEL), newest(api.DEFAULT_VIDEO_MODEL)
@@ -114,13 +115,13 @@ def others(model: str) -> list[str]:
     """The other picture models that were measured: each in its newest version, and ``model`` in its other versions."""
     own, _ = versions.split(model)
     names = [(file.parent.name, versions.split(file.parent.name)[0]) for file in RESULTS.glob("*/kodak.json")]
-    return sorted(name for name, bare in names if name != model and (bare == own or newest(bare) == name))
+    return sorted(name for name, bare in names if name != model and (bare == own or name == newest(bare)))
 
 
 def label(model: str) -> str:
     """A folder's name, with the version where the zoo has several."""
     bare, version = versions.split(model)
-    return model if newest(bare) == bare else f"{bare}@{version}"
+    return model if newest(model) == bare else f"{bare}@{version}"
 
 
 def compare(model: str) -> str:
@@ -132,7 +133,7 @@ def effort(model: str) -> str:
     """The usual quality of a model without effort and with, on the same pictures."""
     results = read(model, "effort.json")
     rows = {f"`--effort {steps}`" if int(steps) else "without": point(result) for steps, result in results.items()}
-    seconds = [f"{row['encoding_time']:.0f} seconds {name.strip('`-')}" for name, row in rows.items()]
+    seconds = [f"{row['encoding_time']:.0f} seconds with {name}" for name, row in rows.items() if name != "without"]
     return measured(rows, "") + f"\n\nMean time to encode one of these pictures on one core: {', '.join(seconds)}."
 
 
