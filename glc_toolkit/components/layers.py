@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from glc_toolkit.components.fixed_point import AT_ONCE, STEPS, FixedConv, fixed
 from glc_toolkit.types import Block
 
-MOST = 2.0**8  # that a product reaches while its weights learn
-
 
 def residual(x: Tensor, h: Tensor) -> Tensor:
     """``x + h``, written over ``h`` where neither a gradient nor a wider type (of autocast) needs more."""
@@ -38,17 +36,6 @@ def small(conv: nn.Conv2d) -> nn.Conv2d:
     """Start the last layer of a product branch small: products of products run away from large inputs otherwise."""
     conv.weight.mul_(0.1)
     return conv
-
-
-def product(a: Tensor, b: Tensor, mixer: nn.Conv2d) -> Tensor:
-    """``a * b``, within +- ``MOST`` while ``mixer``, the layer that takes it, learns.
-
-    A product grows as the square of its input, and blocks follow each other. Beyond some size of the input every block
-    multiplies the size again, and a few blocks later there is no float for it. With the bound every block adds a
-    limited amount, so that the loss says how to come back.
-    """
-    h = a * b
-    return h.clamp(-MOST, MOST) if mixer.training and mixer.weight.requires_grad else h
 
 
 class DepthConv(nn.Module):
@@ -77,7 +64,7 @@ class GatedDepthConv(nn.Module):
         self.adaptor = conv1x1(inputs, outputs) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        gated = product(self.depth_conv(F.leaky_relu(self.conv1(x), 0.01)), self.conv2(x), self.out_conv)
+        gated = self.depth_conv(F.leaky_relu(self.conv1(x), 0.01)) * self.conv2(x)
         return self.out_conv(gated) + self.adaptor(x)
 
 
@@ -97,7 +84,7 @@ class GatedFFN(nn.Module):
 
     def mixed(self, x: Tensor) -> Tensor:
         a, b = self.conv(x).chunk(2, 1)
-        return residual(x, self.conv_out(product(a, F.leaky_relu(b, 0.1), self.conv_out)))
+        return residual(x, self.conv_out(a * F.leaky_relu(b, 0.1)))
 
 
 class SumFFN(nn.Module):

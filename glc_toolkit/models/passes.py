@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
 from glc_toolkit.components.fixed_point import fixed
 
-FREE = 8  # a larger symbol makes up for its mean, which then has the gradient of bits alone
-
 
 class Passes(nn.Module):
     """The passes of ``y``: estimated for training, written, and read back to the same bits."""
@@ -31,8 +29,7 @@ class Passes(nn.Module):
         """Quantize ``y`` (B, C, h, w) without writing bytes -> ``y_hat`` and the likelihood of each symbol.
 
         Gradients of ``y_hat`` = symbols + means go to ``y``, straight through, and to the means, for which the symbols
-        are constants: where a symbol is zero, and most are, the mean is all that a decoder sees. A large symbol makes
-        up for whatever its mean does, and such a mean would never stop: in training it has the gradient of bits alone.
+        are constants: where a symbol is zero, and most are, the mean is all that a decoder sees.
         """
         step, scales, means = self.split(params)
         all_scales, all_residuals = torch.zeros_like(means), torch.zeros_like(means)
@@ -85,16 +82,12 @@ class Passes(nn.Module):
 
     def passes(self, params: Tensor, scales: Tensor, means: Tensor, code: Callable) -> Tensor:
         """Run the coding order; ``code(mask, scales, means)`` gives the symbols of a pass, zero outside its mask."""
-        learning = self.training and any(weight.requires_grad for weight in self.parameters())
         reduced = self.context.reduce(params)
         y_hat = torch.zeros_like(means)
         for k, mask in enumerate(self.context.masks(means)):
             if k > 0:
                 scales, means = map(self.on_grid, self.context(k, y_hat, reduced))
-            symbols = code(mask, scales, means)
-            if learning:
-                means = torch.where(symbols.detach().abs() <= FREE, means, means.detach())
-            y_hat = y_hat + symbols + means * mask
+            y_hat = y_hat + code(mask, scales, means) + means * mask
         return y_hat
 
 

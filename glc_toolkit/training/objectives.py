@@ -23,8 +23,8 @@ REMEDY = {  # what helps against a loss or a latent that runs away, by objective
     "vqvae": "lower its lr, or the weight of the loss that grew",
     "latent": "lower its lr, or give latent_mse more weight",
     "thumbnail": "lower its lr, or give latent_mse and thumbnail_mse more weight",
-    "joint": "lower its lr, or let a stage of objective latent come before, in which a transform learns to repeat the "
-    "latent",
+    "joint": "let a stage of objective latent come before, in which a transform learns to repeat the latent (the "
+    "products of one that has not run away), take the transform plain, or lower its lr",
 }
 
 
