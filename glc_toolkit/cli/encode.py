@@ -1,6 +1,5 @@
 """``glc encode``."""
 
-import math
 import sys
 from itertools import islice
 
@@ -105,8 +104,9 @@ def encode(
             if clip.aspect != 1:
                 click.echo(f"{name}: its pixels are {clip.aspect} times as wide as high, and become square", err=True)
             length = clip.frames or counted
-            total = min(frames or math.inf, max(length - start, 1) if length else math.inf)
-            task = bar.add_task("encode", total=None if total == math.inf else total)
+            rest = max(length - start, 1) if length else None
+            total = min((count for count in (frames, rest) if count), default=None)
+            task = bar.add_task("encode", total=total)
             chosen = islice(decoded, start, None if frames is None else start + frames)
             chunks = api.encode_video(
                 chosen,
@@ -119,7 +119,7 @@ def encode(
                 effort=effort,
                 target_bpp=target_bpp,
                 max_bytes=max_bytes,
-                count=None if total == math.inf else total,
+                count=total,
             )
             done = api.write_video(chunks, file, progress=lambda count: bar.update(task, completed=count))
         if done.interrupted:
