@@ -178,7 +178,7 @@ def card_facts(model: str | os.PathLike) -> Facts:
     """What a list says about a model: version, what it codes, size, and from its card the licence, and rate and metrics
     at the default quality. What a card does not say is left out. ``fault`` says why a folder cannot be read."""
     folder = locate(model)
-    name, version = versions.split(folder.name)
+    _, version = versions.split(folder.name)
     facts: dict[str, Any] = {"name": os.fspath(model), "version": version}
     try:
         config = weights.read_facts(folder / WEIGHTS)["config"]
@@ -192,10 +192,10 @@ def card_facts(model: str | os.PathLike) -> Facts:
         if abs(numbers.pop("quality", -1.0) - config.get("default_quality", math.inf)) < 5e-5:
             facts |= numbers
             break
-    if licence := re.search(r"^license: *(.+)$", card.partition("\n---\n")[0], re.MULTILINE) or re.search(
-        rf"^\| *[^|]*\b{re.escape(name)}\b[^|]*\|[^|]*\| *([^|]+?) *\|$", _shipped_licences(folder), re.MULTILINE
-    ):
+    if licence := re.search(r"^license: *(.+)$", card.partition("\n---\n")[0], re.MULTILINE):
         facts["licence"] = licence[1]
+    elif licence := _shipped_licences(folder).get(folder.name):
+        facts["licence"] = licence
     return Facts(facts)
 
 
@@ -209,9 +209,12 @@ def _table(card: str) -> Iterator[dict[str, str]]:
         yield dict(zip(lines[head], line, strict=True))
 
 
-def _shipped_licences(folder: Path) -> str:
+def _shipped_licences(folder: Path) -> dict[str, str]:
+    """``{name of a folder: licence}``, from the file beside the folder; a row of it may be of several."""
     file = folder.parent / "LICENSES.md"
-    return file.read_text("utf-8") if os.path.isfile(file) else ""
+    text = file.read_text("utf-8") if os.path.isfile(file) else ""
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {name.strip(): row[-1] for row in rows for name in row[0].split(",")}
 
 
 def by_fingerprint(start: bytes, precision: str = "float32", device: str = "cpu") -> GLCModel:

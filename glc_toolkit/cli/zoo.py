@@ -22,14 +22,15 @@ def zoo_():
 def zoo_list(as_json):
     """List the models that can be loaded by name, with size, licence, and rate and metrics from their cards.
 
-    A bare name is the newest version.
+    A bare name is the newest version. --json has more metrics.
     """
     from glc_toolkit import zoo
 
     rows: list[dict] = [zoo.card_facts(name) for name in zoo.list_models()]
     if as_json or not rows:
         return show(rows, as_json, "no models")
-    print_table("", rows, [])
+    left_out = ("version", "ms-ssim", "grid", "kd-efflite0", "flicker")  # a terminal is narrow
+    print_table("", [{key: value for key, value in row.items() if key not in left_out} for row in rows], [])
     click.echo(
         "rate and metrics are for the default quality, from the first table of the card, which names the pictures"
     )
