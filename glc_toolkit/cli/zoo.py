@@ -29,7 +29,7 @@ def zoo_list(as_json):
     rows: list[dict] = [zoo.card_facts(name) for name in zoo.list_models()]
     if as_json or not rows:
         return show(rows, as_json, "no models")
-    left_out = ("version", "ms-ssim", "grid", "kd-efflite0", "flicker")  # a terminal is narrow
+    left_out = ("ms-ssim", "grid", "kd-efflite0", "flicker")  # a terminal is narrow
     print_table("", [{key: value for key, value in row.items() if key not in left_out} for row in rows], [])
     click.echo(
         "rate and metrics are for the default quality, from the first table of the card, which names the pictures"
