@@ -78,9 +78,7 @@ def image_results(name: str, kodak: Path) -> None:
 
 
 def on_kodak(name: str, kodak: Path, levels: list[float]) -> dict:
-    result = evaluated(name, kodak, levels, "--protocol", "glc-kodak-v1")
-    result["command"] = result["command"].replace(f"{ROOT}/", "").replace(str(kodak), "kodak")
-    return result
+    return evaluated(name, kodak, levels, "--protocol", "glc-kodak-v1")
 
 
 def with_effort(name: str, kodak: Path, level: float) -> dict:
@@ -96,6 +94,7 @@ def evaluated(name: str, pictures: Path, levels: list[float], *more: object) -> 
     metrics = [word for metric in (*METRICS, "grid", "kd-efflite0") for word in ("--metric", metric)]
     rows = ROOT / "runs" / "results" / name / "-".join(map(str, more)).strip("-")  # a run goes on from there
     (result,) = json.loads(run("glc_toolkit", "eval", pictures, "-c", codec, *metrics, *more, "-o", rows, "--json"))
+    result["command"] = result["command"].replace(f"{ROOT}/", "").replace(str(pictures), "kodak")
     return result
 
 
