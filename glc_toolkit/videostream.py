@@ -16,15 +16,14 @@ A record is one of
                 number and the payload, payload
     end         0x00 0x45, how many frames there are (LEB128), CRC-16 of all these bytes
 
-so a P frame costs three or four bytes beyond its payload. In version 2 the head of an I frame has one byte more behind
-the payload length, the quality of this and the next frames, and a P frame whose quality is another than that of the
-frame before is
+so a P frame costs three or four bytes beyond its payload. In version 2 the head of an I frame has one more byte behind
+the payload length: the quality of this frame and the next ones. A P frame that changes the quality is
 
     P frame     0x00 0x51, quality (1 byte), payload length + 1 (LEB128), CRC-16 of the frame's number, the quality and
                 the payload, payload
 
-A reader that meets something else goes on at the next I
-frame that is sound. A file without its end was cut short, and is good up to there.
+A reader that meets something else goes on at the next I frame that is sound. A file without its end was cut short, and
+is good up to there.
 """
 
 from collections.abc import Iterator
