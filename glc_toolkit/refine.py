@@ -175,8 +175,10 @@ class VideoRefiner:
         """The latent of a P frame, from ``l`` on."""
         qualities = self.network.qualities(quality, 1, x.device)
 
+        motion = self.network.motion(l, reference)
+
         def code(l: Tensor) -> InterOutput:
-            return self.network.code_inter(l, reference, qualities)
+            return self.network.code_inter(l, reference, qualities, motion)
 
         rate = LEARNING_RATE_P * l.std(correction=0)
         return descend(l, code, self.distortion, self.model.pad(x), self.steps, rate, self.lmbda)

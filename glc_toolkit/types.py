@@ -55,8 +55,8 @@ class Component:
     @property
     def exact(self) -> Sequence[nn.Module]:
         """The modules that decoding runs, each with a fixed-point form (:mod:`glc_toolkit.components.fixed_point`).
-        A hyper module has to have some; so has the transform of a video. All of a context and a temporal context
-        counts as exact."""
+        A hyper module has to have some; so has the transform of a video. All of a context counts as exact, and of a
+        temporal context that names none."""
         return ()
 
 
@@ -333,6 +333,36 @@ class Thumbnails(Protocol):
 
 
 @runtime_checkable
+class Moving(Protocol):
+    """A temporal context that follows motion, which each P frame sends before all else. A field is (B, 2, rows,
+    columns) int64, of vectors (down, right) in units of its own."""
+
+    def estimate(self, l: Tensor, previous: Tensor) -> Tensor:
+        """The field from the latent ``previous`` to ``l``; an encoder alone runs this."""
+        ...
+
+    def move(self, l_hat: Tensor, field: Tensor) -> Tensor:
+        """``l_hat`` after that motion: what the context is made of, to the bit the same everywhere."""
+        ...
+
+    def likelihood(self, field: Tensor) -> Tensor:
+        """Probability of each symbol of a field."""
+        ...
+
+    def put(self, encoder: "SymbolEncoder", field: Tensor) -> None:
+        """Write the field of one frame (B = 1)."""
+        ...
+
+    def get(self, decoder: "SymbolDecoder", shape: tuple[int, int]) -> Tensor:
+        """Read the field of a latent of ``shape`` (h, w)."""
+        ...
+
+    def update(self, force: bool = False) -> bool:
+        """Fill the coding tables; True if that was needed."""
+        ...
+
+
+@runtime_checkable
 class Exportable(Protocol):
     """A hyper module for pictures that ``glc zoo export`` can write as ONNX, as two networks with symbols between."""
 
@@ -347,6 +377,7 @@ class Exportable(Protocol):
 
 OPTIONS = {  # by kind of component, and by the part of the toolkit that makes use of it
     "backbone": {"compile": Compiled, "thumbnail": Thumbnails},
+    "temporal": {"motion": Moving},
     "hyper": {"onnx": Exportable},
     "loss": {"discriminator": Adversary, "balance": Balanced},
 }
@@ -361,7 +392,13 @@ class HyperLikelihoods(TypedDict):
     z: Tensor  #: (B, G, h', w') of indices, or (B, C, h', w') of integers
 
 
-class Likelihoods(HyperLikelihoods):
+class MotionLikelihoods(TypedDict, total=False):
+    """The same of the motion of a P frame, where the temporal context follows one."""
+
+    motion: Tensor  #: (B, 2, rows, columns)
+
+
+class Likelihoods(HyperLikelihoods, MotionLikelihoods):
     """The same of all symbols."""
 
     y: Tensor  #: (B, C, h, w); 1 where nothing is coded
@@ -436,6 +473,8 @@ class StepOutput(TypedDict):
 
     x: Tensor  #: all: (B, 3, H, W) in [0, 1]; of a video, one frame of each clip
     x_hat: Tensor  #: vqvae, joint: like ``x``, unclamped
+    x_before: Tensor  #: joint with the loss flicker, of a video: like ``x``, the frame before each
+    x_hat_before: Tensor  #: likewise: like ``x_hat``
     l: Tensor  #: all: (B, latent_channels, h, w)
     l_hat: Tensor  #: all: like ``l``; of vqvae it is ``l`` by its nearest codes
     y_hat: Tensor  #: latent, thumbnail, joint, of pictures: (B, C, h, w)

@@ -30,6 +30,7 @@ def glc_quantizers():
 def glc_transforms():
     from glc_toolkit.components.transforms.conditional import ConditionalTransform
     from glc_toolkit.components.transforms.latent import GatedTransform, PlainTransform
+    from glc_toolkit.components.transforms.predicted import PredictedTransform
     from glc_toolkit.components.transforms.scaled import ScaledTransform
 
     return {
@@ -37,14 +38,16 @@ def glc_transforms():
         "plain": PlainTransform,
         "scaled": ScaledTransform,
         "conditional": ConditionalTransform,
+        "predicted": PredictedTransform,
     }
 
 
 @hookimpl
 def glc_temporals():
     from glc_toolkit.components.temporals.latent_context import LatentContext
+    from glc_toolkit.components.temporals.moved_context import MovedContext
 
-    return {"latent_context": LatentContext}
+    return {"latent_context": LatentContext, "moved_context": MovedContext}
 
 
 @hookimpl
@@ -96,6 +99,7 @@ def glc_losses():
         "code_prediction": losses.code_prediction.CodePrediction,
         "codebook": losses.codebook.Codebook,
         "l1": losses.pixel.L1,
+        "flicker": losses.pixel.Flicker,
         "thumbnail_mse": losses.pixel.ThumbnailMSE,
         "lpips": losses.perceptual.LPIPSLoss,
         "dists": losses.perceptual.DISTSLoss,

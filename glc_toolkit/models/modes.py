@@ -38,6 +38,11 @@ class Modes(Identity):
         """The modules that decode symbols. They run in fixed point in evaluation."""
         return [*self.hyper.exact, self.context]
 
+    @property
+    def with_tables(self) -> list[Any]:
+        """The components that have coding tables."""
+        return [self.hyper, self.entropy_model]
+
     def train(self: Model, mode: bool = True) -> Model:
         """As in PyTorch; evaluation also moves the networks of the entropy decoder to fixed point (see
         :mod:`glc_toolkit.components.fixed_point`)."""
@@ -78,7 +83,7 @@ class Modes(Identity):
             for module in () if self.training else self.exact:
                 to_floating_point(module)  # where weights are float32, as in a file
                 to_fixed_point(module)
-        updated = any([part.update(force=force) for part in (self.hyper, self.entropy_model)])
+        updated = any([part.update(force=force) for part in self.with_tables])
         if updated:
             self.seal()
         return updated

@@ -1,11 +1,11 @@
 """GLC-video: frames coded in the latent of a VQ-VAE, each given the one before (Qi et al., TCSVT 2025).
 
 I frame: the image model, x -> l_hat.
-P frame: previous l_hat --temporal--> c, the context
+P frame: previous l_hat, moved if the temporal context follows motion --temporal--> c, the context
          x --backbone--> l --transform, given c--> y --hyper, given c--> z, params
          y --passes--> y_hat --transform, given c--> l_hat --backbone--> x_hat
 
-There are no motion vectors, and the only memory is ``l_hat``. It decides the context of the next frame and so its
+The only memory is ``l_hat``. It decides the context of the next frame and so its
 symbols: in evaluation everything up to ``l_hat`` runs in fixed point, and a decoder never drifts.
 """
 
@@ -19,7 +19,7 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
 from glc_toolkit.models.image import GLCImage
-from glc_toolkit.types import BitstreamError, ClipLatents, ClipOutput, HyperOutput, InterOutput, Trait, trait
+from glc_toolkit.types import BitstreamError, ClipLatents, ClipOutput, HyperOutput, InterOutput, Moving, Trait, trait
 
 Quality = TypeVar("Quality", Tensor, float)
 KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels")
@@ -31,6 +31,20 @@ class Reference(NamedTuple):
 
     l_hat: Tensor  #: (B, latent_channels, h, w)
     age: int  #: frames since the last intra frame; 0 for that itself
+    l: Tensor | None = None  #: what an encoder had for ``l_hat``, in which it sees motion best; a decoder has none
+
+
+def sample(reference: Reference, i: int) -> Reference:
+    """That of one clip of a batch."""
+    l = None if reference.l is None else reference.l[i : i + 1]
+    return Reference(reference.l_hat[i : i + 1], reference.age, l)
+
+
+def stacked(references: list[Reference]) -> Reference:
+    """Those of the clips of a batch, at the same frame."""
+    latents = [r.l for r in references if r.l is not None]
+    l_hat = torch.cat([r.l_hat for r in references])
+    return Reference(l_hat, references[0].age, torch.cat(latents) if latents else None)
 
 
 @register_model("glc-video")
@@ -101,7 +115,12 @@ class GLCVideo(GLCModel):
 
     @property
     def exact(self) -> list[nn.Module]:
-        return [*super().exact, self.temporal, *self.transform.exact, *self.image.transform.exact]
+        temporal = trait(self.temporal, "exact") or [self.temporal]
+        return [*super().exact, *temporal, *self.transform.exact, *self.image.transform.exact]
+
+    @property
+    def with_tables(self) -> list[Any]:
+        return [*super().with_tables, *([self.temporal] if isinstance(self.temporal, Moving) else [])]
 
     def image_quality(self, quality: Quality) -> Quality:
         """The level of the image model for intra frames."""
@@ -129,7 +148,7 @@ class GLCVideo(GLCModel):
     def code_latents(self, latents: list[Tensor], quality: Tensor) -> ClipLatents:
         """The part of :meth:`forward` between the two halves of the backbones."""
         outs: list[InterOutput] = [self.image.code_latent(latents[0], self.image_quality(quality))]
-        outs += self.code_inters(latents[1:], Reference(outs[0]["l_hat"], 0), quality)
+        outs += self.code_inters(latents[1:], Reference(outs[0]["l_hat"], 0, latents[0]), quality)
         return {
             "l": [out["l"] for out in outs],
             "l_hat": [out["l_hat"] for out in outs],
@@ -145,12 +164,14 @@ class GLCVideo(GLCModel):
         outs = []
         for l in latents:
             outs.append(self.code_inter(l, reference, quality))
-            reference = Reference(outs[-1]["l_hat"], reference.age + 1)
+            reference = Reference(outs[-1]["l_hat"], reference.age + 1, l)
         return outs
 
-    def code_inter(self, l: Tensor, reference: Reference, quality: Tensor) -> InterOutput:
-        """One P frame's latent, given the frame before, without writing bytes."""
-        context, fresh = self.temporal_context(reference)
+    def code_inter(self, l: Tensor, reference: Reference, quality: Tensor, motion: Tensor | None = None) -> InterOutput:
+        """One P frame's latent, given the frame before, without writing bytes. ``motion`` is what :meth:`motion` gives,
+        for a caller that codes a frame more than once."""
+        motion = self.motion(l, reference) if motion is None else motion
+        context, fresh = self.temporal_context(reference, motion)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
         hyper: HyperOutput = self.hyper(y, context, fresh)
         y_hat, likelihoods = self.estimate(y, hyper["params"])
@@ -158,17 +179,28 @@ class GLCVideo(GLCModel):
             "l": l,
             "l_hat": self.transform.synthesis(y_hat, quality, context),
             "y_hat": y_hat,
-            "likelihoods": {"y": likelihoods, **hyper["likelihoods"]},
+            "likelihoods": {"y": likelihoods, **hyper["likelihoods"], **self._motion_likelihood(motion)},
             "hyper_loss": hyper["loss"],
             "indices": hyper.get("indices"),
         }
 
-    def temporal_context(self, reference: Reference) -> tuple[Tensor, bool]:
+    def motion(self, l: Tensor, reference: Reference) -> Tensor | None:
+        """The motion from ``reference`` to the frame of ``l``, where the temporal context follows one."""
+        if not isinstance(self.temporal, Moving):
+            return None
+        return self.temporal.estimate(l, reference.l_hat if reference.l is None else reference.l)
+
+    def _motion_likelihood(self, motion: Tensor | None) -> dict[str, Tensor]:
+        return {} if motion is None else {"motion": self.temporal.likelihood(motion)}
+
+    def temporal_context(self, reference: Reference, motion: Tensor | None = None) -> tuple[Tensor, bool]:
         """The context of the frame after ``reference``, and whether that starts afresh."""
         age = reference.age + 1
         fresh = age % self.refresh == 1 % self.refresh
         adaptor = None if fresh else self.cycle[age % len(self.cycle)]
         l_hat = reference.l_hat.to(dtype_of(self.temporal, reference.l_hat.dtype))
+        if motion is not None:
+            l_hat = self.temporal.move(l_hat, motion)
         return self.temporal(l_hat, adaptor), fresh
 
     # -- bytes --------------------------------------------------------------------------------------------------
@@ -208,12 +240,11 @@ class GLCVideo(GLCModel):
         x, codes = self.check_pictures(x), self.quality_codes(quality, len(x))
         strings, references = [], []
         for i, (image, code) in enumerate(zip(x, codes, strict=True)):
-            own = None if reference is None else Reference(reference.l_hat[i : i + 1], reference.age)
+            own = None if reference is None else sample(reference, i)
             new, payload = self.encode_payload(self.frame_analysis(image[None], own), code, own)
             references.append(new)
             strings.append(bytes([code]) + payload)
-        new = Reference(torch.cat([r.l_hat for r in references]), references[0].age)
-        return new, {"strings": [strings], "shape": x.shape[-2:]}
+        return stacked(references), {"strings": [strings], "shape": x.shape[-2:]}
 
     def decode_keyframe(self, strings: list[list[bytes]], shape: torch.Size) -> Reference:
         """What :meth:`encode_keyframe` wrote -> the same reference; :meth:`reconstruct` makes a picture of it."""
@@ -228,9 +259,9 @@ class GLCVideo(GLCModel):
         for i, string in enumerate(strings[0]):
             if not string:
                 raise BitstreamError("a string is empty; each has at least its quality byte")
-            own = None if reference is None else Reference(reference.l_hat[i : i + 1], reference.age)
+            own = None if reference is None else sample(reference, i)
             references.append(self.decode_payload(string[1:], string[0], (shape[0], shape[1]), own))
-        return Reference(torch.cat([r.l_hat for r in references]), references[0].age)
+        return stacked(references)
 
     def frame_analysis(self, x: Tensor, reference: Reference | None) -> Tensor:
         """A frame (B, 3, H, W) -> ``l``, by the image model if there is no ``reference`` to start from."""
@@ -245,12 +276,15 @@ class GLCVideo(GLCModel):
         if reference is None:
             code = self.image_code(quality_code)
             y_hat = self.image.encode_latent(encoder, l, code)
-            return self._intra_reference(y_hat, code), encoder.bytes()
+            return self._intra_reference(y_hat, code)._replace(l=l), encoder.bytes()
         quality = self.qualities(self.quality_of(quality_code), 1, l.device)
-        context, fresh = self.temporal_context(reference)
+        motion = self.motion(l, reference)
+        if motion is not None:
+            self.temporal.put(encoder, motion)
+        context, fresh = self.temporal_context(reference, motion)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
         y_hat = self.write(encoder, y, self.hyper.encode(encoder, y, context, fresh))
-        return Reference(self.transform.synthesis(y_hat, quality, context), reference.age + 1), encoder.bytes()
+        return Reference(self.transform.synthesis(y_hat, quality, context), reference.age + 1, l), encoder.bytes()
 
     @torch.no_grad()
     def decode_payload(
@@ -262,7 +296,9 @@ class GLCVideo(GLCModel):
         if reference is None:
             return self._intra_reference(self.image.decode_latent(decoder, shape), self.image_code(quality_code))
         quality = self.qualities(self.quality_of(quality_code), 1, reference.l_hat.device)
-        context, fresh = self.temporal_context(reference)
+        grid = reference.l_hat.shape[-2:]
+        motion = self.temporal.get(decoder, grid) if isinstance(self.temporal, Moving) else None
+        context, fresh = self.temporal_context(reference, motion)
         y_hat = self.read(decoder, self.hyper.decode(decoder, context, fresh))
         return Reference(self.transform.synthesis(y_hat, quality, context), reference.age + 1)
 

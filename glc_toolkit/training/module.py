@@ -56,6 +56,8 @@ class StageModule(nn.Module):
 def check_stage(model: GLCModel, stage: Stage) -> None:
     """Raise ``ValueError`` for a stage that is not for this model."""
     check_parts(model, [*stage.trains, *stage.lr_scale], f"stage {stage.name!r}")
+    if "flicker" in stage.losses and not (isinstance(model, GLCVideo) and stage.objective == "joint"):
+        raise ValueError(f"stage {stage.name!r}: flicker compares frames, which a joint stage of a video model draws")
     if stage.crop % model.downsampling_factor:
         raise ValueError(f"stage {stage.name!r}: a crop of {stage.crop} is no multiple of {model.downsampling_factor}")
     if stage.own_latents and isinstance(model, GLCVideo):

@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from glc_toolkit import zoo
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 from glc_toolkit.training.recipe import Stage
@@ -45,10 +46,12 @@ def objective_of(model: GLCModel, stage: Stage) -> Objective:
     """The objective of a stage, for pictures or for clips."""
     codes = "code_prediction" in stage.losses
     if isinstance(model, GLCVideo):
-        return Clip(model, pixels=stage.objective == "joint", codes=codes)
+        uses = {"flicker": "flicker" in stage.losses, "thumbnails": "thumbnail_mse" in stage.losses}
+        return Clip(model, stage.objective == "joint", codes, **uses)
     assert isinstance(model, GLCImage)
     if stage.objective == "joint":
-        return Joint(model, thumbnails="thumbnail_mse" in stage.losses, codes=codes)
+        teacher = Teacher(stage.teacher, stage.teacher_share, model) if stage.teacher else None
+        return Joint(model, "thumbnail_mse" in stage.losses, codes, teacher)
     return {"vqvae": VQVAE, "latent": Latent, "thumbnail": Thumbnail}[stage.objective](model)
 
 
@@ -97,11 +100,12 @@ class Joint:
     Args:
         thumbnails: also draw the thumbnail of each picture.
         codes: also name the backbone's codes, for a loss that predicts them.
+        teacher: what to compare pictures with in the place of some originals.
     """
 
-    def __init__(self, model: GLCImage, thumbnails: bool, codes: bool):
+    def __init__(self, model: GLCImage, thumbnails: bool, codes: bool, teacher: "Teacher | None"):
         self.model = model
-        self.thumbnails, self.codes = thumbnails, codes
+        self.thumbnails, self.codes, self.teacher = thumbnails, codes, teacher
 
     def __call__(self, batch: Batch) -> StepOutput:
         backbone = self.model.backbone
@@ -117,7 +121,33 @@ class Joint:
         if self.codes:
             with frozen(backbone):
                 out["codes"] = backbone.quantize(out["l"]).indices
-        return cast(StepOutput, {"x": batch.x, **out})
+        x = batch.x if self.teacher is None else self.teacher.among(batch.x, out["l_hat"])
+        return cast(StepOutput, {"x": x, **out})
+
+
+class Teacher:
+    """A model whose generator draws from the same latent, as a small generator is to learn it (Hinton et al., 2015).
+
+    Args:
+        name: of the zoo, or a folder.
+        share: of each batch that it draws.
+        pupil: the model in training.
+    """
+
+    def __init__(self, name: str, share: float, pupil: GLCImage):
+        model = zoo.load(name)
+        if not isinstance(model, GLCImage) or model.backbone.latent_channels != pupil.backbone.latent_channels:
+            raise ValueError(f"the teacher {name} draws no pictures from a latent like this model's")
+        self.backbone, self.share = model.backbone.requires_grad_(False), share
+
+    @torch.no_grad()
+    def among(self, x: Tensor, l_hat: Tensor) -> Tensor:
+        """The originals ``x``, of which a share, spread over the batch, is replaced by what is drawn from ``l_hat``."""
+        count = torch.arange(len(x) + 1, device=x.device).mul(self.share).floor()
+        drawn = count[1:] > count[:-1]
+        x = x.clone()
+        x[drawn] = self.backbone.to(x.device).synthesis(l_hat[drawn].float()).clamp(0, 1)
+        return x
 
 
 class Clip:
@@ -129,46 +159,55 @@ class Clip:
     Args:
         pixels: also draw one frame of each clip, the intra frame included.
         codes: also name the backbone's codes, for a loss that predicts them.
+        flicker: also draw the frame before each that is drawn.
+        thumbnails: also draw the thumbnail of each P frame.
     """
 
     reference: Reference
 
-    def __init__(self, model: GLCVideo, pixels: bool, codes: bool):
+    def __init__(self, model: GLCVideo, pixels: bool, codes: bool, flicker: bool, thumbnails: bool):
         self.model = model
-        self.pixels, self.codes = pixels, codes
+        self.pixels, self.codes, self.flicker, self.thumbnails = pixels, codes, flicker, thumbnails
 
     def __call__(self, batch: Batch) -> StepOutput:
         model, frames, quality = self.model, batch.x.unbind(1), batch.quality
         with torch.no_grad():
             if batch.first == 0:
                 intra = model.image.code_latent(model.image.analysis(frames[0]), model.image_quality(quality))
-                self.reference = Reference(intra["l_hat"], 0)
+                self.reference = Reference(intra["l_hat"], 0, intra["l"])
             latents = [model.analysis(frame) for frame in frames[1:]]
         outs = model.code_inters(latents, self.reference, quality)
         indices = [out["indices"] for out in outs if out["indices"] is not None]
-        l_hats = [self.reference.l_hat] * (batch.first == 0) + [out["l_hat"] for out in outs]
-        self.reference = Reference(outs[-1]["l_hat"].detach(), self.reference.age + len(outs))
+        l_hats = [self.reference.l_hat, *(out["l_hat"] for out in outs)]
+        self.reference = Reference(outs[-1]["l_hat"].detach(), self.reference.age + len(outs), outs[-1]["l"])
 
         # pixels cost most: those of one frame of each clip, all frames taking turns
-        drawn = [((batch.step + i) % len(l_hats), i) for i in range(len(batch.x))]
+        start = int(batch.first > 0 or self.flicker)  # the first of them had its turn in the step before
+        drawn = [(start + (batch.step + i) % (len(l_hats) - start), i) for i in range(len(batch.x))]
+        before = [(k - 1, i) for k, i in drawn]
         seen = {
-            "x": torch.stack([frames[k - len(l_hats)][i] for k, i in drawn]),
+            "x": torch.stack([frames[k][i] for k, i in drawn]),
             "l": torch.cat([out["l"] for out in outs]),
             "l_hat": torch.cat([out["l_hat"] for out in outs]),
-            "likelihoods": {key: torch.cat([out["likelihoods"][key] for out in outs]) for key in ("y", "z")},
+            "likelihoods": {k: torch.cat([out["likelihoods"][k] for out in outs]) for k in outs[0]["likelihoods"]},
             "quality": quality.repeat(len(outs)),
             "indices": torch.cat(indices) if indices else None,
             "hyper_loss": cast(Tensor, sum(out["hyper_loss"] for out in outs)) / len(outs),
         }
         if self.pixels:
             seen["x_hat"] = model.backbone.synthesis(torch.stack([l_hats[k][i] for k, i in drawn]))
+        if self.flicker:
+            seen["x_before"] = torch.stack([frames[k][i] for k, i in before])
+            seen["x_hat_before"] = model.backbone.synthesis(torch.stack([l_hats[k][i] for k, i in before]))
+        if self.thumbnails:
+            seen |= thumbnails(model, torch.cat(frames[1:]), seen["l_hat"])
         if self.codes:
             with torch.no_grad():
                 seen["codes"] = model.backbone.quantize(seen["l"]).indices
         return cast(StepOutput, seen)
 
 
-def thumbnails(model: GLCImage, x: Tensor, l_hat: Tensor) -> dict[str, Tensor]:
+def thumbnails(model: GLCImage | GLCVideo, x: Tensor, l_hat: Tensor) -> dict[str, Tensor]:
     """The thumbnail of ``x``, and the one that ``l_hat`` draws."""
     return {"t": model.backbone.thumbnail(x), "t_hat": model.backbone.draw(l_hat)}
 

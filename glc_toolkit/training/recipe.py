@@ -69,6 +69,8 @@ class Stage(Strict):
     compile: bool = False  #: torch.compile the backbone's ``encoder`` and ``generator``, and the losses
     own_latents: int = Field(0, ge=0)  #: number of crops with a latent of their own, half of each batch; joint stages
     own_lr: float = Field(0.05, gt=0)  #: learning rate of these latents, in standard deviations of the latent
+    teacher: str | None = None  #: a zoo model of the same latent, whose pictures are learned from; joint stages
+    teacher_share: float = Field(1.0, gt=0, le=1)  #: of each batch that is compared with the teacher's pictures
     least_codes: int = 3  #: fewer codes of a codebook in use over 50 steps stop the run
     losses: dict[str, Term]
 
@@ -87,6 +89,12 @@ class Stage(Strict):
     def own_latents_have_a_stage(self) -> "Stage":
         if self.own_latents and (self.objective != "joint" or self.all_levels):
             raise ValueError("own_latents are for joint stages that code each picture at one level")
+        return self
+
+    @model_validator(mode="after")
+    def teacher_has_a_stage(self) -> "Stage":
+        if self.teacher and self.objective != "joint":
+            raise ValueError("a teacher is for joint stages, which draw pictures")
         return self
 
     @property

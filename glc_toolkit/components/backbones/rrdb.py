@@ -76,6 +76,10 @@ class RRDBNet(nn.Module):
         self.conv_hr = conv3x3(features, features)
         self.conv_last = conv3x3(features, 3)
 
+    @property
+    def last_weight(self) -> Tensor:
+        return self.conv_last.weight
+
     def load_pretrained(self, state: dict[str, Tensor], blocks: list[int] | None = None) -> None:
         """Begin with published weights, of whose blocks these are kept; all by default."""
         kept = range(len(self.body)) if blocks is None else blocks

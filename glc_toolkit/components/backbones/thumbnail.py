@@ -1,8 +1,9 @@
 """A backbone around a pretrained upscaler: the latent draws the picture at a quarter of each side, and an RRDBNet that
-has seen many more pictures than a codec is trained on draws it large.
+has seen many more pictures than a codec is trained on draws it large. A compact network that has learned from one can
+take its place.
 
-x --thumbnail--> t --blocks of 4x4, and what a network adds--> l          analysis
-l --inverse blocks, and what a network adds--> t_hat --RRDBNet--> x_hat   synthesis
+x --thumbnail--> t --blocks of 4x4, and what a network adds--> l            analysis
+l --inverse blocks, and what a network adds--> t_hat --generator--> x_hat   synthesis
 
 The networks add nothing before training. Until then ``l`` is the block transform of the thumbnail, and a codec on this
 backbone is a transform codec with a learned entropy model.
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glc_toolkit import registry
+from glc_toolkit.components.backbones.compact import CompactNet
 from glc_toolkit.components.backbones.rrdb import RRDBNet
 from glc_toolkit.components.backbones.vqgan import ResBlock
 from glc_toolkit.types import Component, Quantized
@@ -24,15 +26,15 @@ COEFFICIENTS = 3 * SIDE**2
 STEP = 1 / 4.8  # of a coefficient, in a range of one from black to white, that comes to one in the latent
 
 
-def block_transform() -> Tensor:
-    """Orthonormal DCT-II of the rows and columns of a block, of the three opponent colours: (48, 48), a row for each
-    coefficient, columns in the order of ``pixel_unshuffle``."""
-    n = torch.arange(SIDE, dtype=torch.float64)
-    dct = torch.cos(math.pi * (n + 0.5) * n[:, None] / SIDE) * math.sqrt(2 / SIDE)
+def block_transform(side: int = SIDE) -> Tensor:
+    """Orthonormal DCT-II of the rows and columns of a block, of the three opponent colours: (48, 48) for a side of 4, a
+    row for each coefficient, columns in the order of ``pixel_unshuffle``."""
+    n = torch.arange(side, dtype=torch.float64)
+    dct = torch.cos(math.pi * (n + 0.5) * n[:, None] / side) * math.sqrt(2 / side)
     dct[0] /= math.sqrt(2)
     colours = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
     colours = F.normalize(colours, dim=1)
-    return torch.einsum("uc, vi, wj -> vwucij", colours, dct, dct).reshape(COEFFICIENTS, COEFFICIENTS).float()
+    return torch.einsum("uc, vi, wj -> vwucij", colours, dct, dct).reshape(3 * side**2, 3 * side**2).float()
 
 
 def zero(conv: nn.Conv2d) -> nn.Conv2d:
@@ -70,7 +72,8 @@ class Encoder(nn.Module):
 
 
 class Stem(nn.Module):
-    """Latent -> thumbnail, and features that join those of the generator's first convolution."""
+    """Latent -> thumbnail, and what the generator gets besides: ``features`` channels that join those of its first
+    convolution, or, with 0, what the thumbnail was drawn from."""
 
     def __init__(self, channels: int, width: int, wide: int, features: int):
         super().__init__()
@@ -87,12 +90,12 @@ class Stem(nn.Module):
         self.seen = nn.Conv2d(12, width, 3, padding=1)  # what the inverse transform gave
         self.mend = nn.Sequential(ResBlock(width, width, "none"), ResBlock(width, width, "none"), nn.SiLU())
         self.pixels = zero(nn.Conv2d(width, 12, 3, padding=1))
-        self.features = zero(nn.Conv2d(width, 4 * features, 3, padding=1))
+        self.features = zero(nn.Conv2d(width, 4 * features, 3, padding=1)) if features else None
 
     def forward(self, l: Tensor) -> tuple[Tensor, Tensor]:
-        """-> the thumbnail, and what joins the features of it."""
+        """-> the thumbnail, and what the generator gets besides."""
         t_hat, h = self.draw(l)
-        return t_hat, F.pixel_shuffle(self.features(h), 2)
+        return t_hat, h if self.features is None else F.pixel_shuffle(self.features(h), 2)
 
     def draw(self, l: Tensor) -> tuple[Tensor, Tensor]:
         """-> the thumbnail, and what it was drawn from."""
@@ -107,8 +110,10 @@ class ThumbnailBackbone(Component, nn.Module):
     Args:
         latent_channels: width of ``l``, 48 or more.
         width, wide: of the networks at the grids of 8 and of 16 pixels.
-        blocks: of the RRDBNet, 23 as published; its other sizes are as published.
+        blocks: of the RRDBNet, 23 as published; its other sizes are as published. Or those of a compact generator,
+            three numbers.
         quantizer: the bottleneck of stage I, as a registry config.
+        generator: ``"rrdb"`` or ``"compact"``.
     """
 
     downsampling = 4 * SIDE
@@ -121,16 +126,19 @@ class ThumbnailBackbone(Component, nn.Module):
         latent_channels: int = 96,
         width: int = 96,
         wide: int = 160,
-        blocks: int = 6,
+        blocks: int | tuple[int, int, int] = 6,
         quantizer: dict | None = None,
+        generator: str = "rrdb",
     ):
         super().__init__()
         if latent_channels < COEFFICIENTS:
             raise ValueError(f"latent_channels holds the {COEFFICIENTS} coefficients of a block, not {latent_channels}")
         self.latent_channels = latent_channels
         self.encoder = Encoder(latent_channels, width, wide)
-        self.stem = Stem(latent_channels, width, wide, features=64)
-        self.generator = RRDBNet(blocks)
+        if generator not in ("rrdb", "compact") or isinstance(blocks, int) != (generator == "rrdb"):
+            raise ValueError(f"generator is 'rrdb' with a number of blocks, or 'compact' with three, not {generator!r}")
+        self.stem = Stem(latent_channels, width, wide, features=64 if generator == "rrdb" else 0)
+        self.generator = RRDBNet(blocks) if isinstance(blocks, int) else CompactNet(width, blocks=blocks)
         self.quantizer = registry.build(
             "quantizer", quantizer or {"name": "nearest", "args": {"codebook_size": 1024}}, channels=latent_channels
         )
@@ -161,7 +169,7 @@ class ThumbnailBackbone(Component, nn.Module):
     @property
     def last_weight(self) -> Tensor:
         """Where the adaptive weight of an adversarial loss is measured."""
-        return self.generator.conv_last.weight
+        return self.generator.last_weight
 
     def quantize(self, l: Tensor) -> Quantized:
         """Stage I bottleneck."""

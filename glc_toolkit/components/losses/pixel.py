@@ -13,6 +13,15 @@ class L1(nn.Module):
         return F.l1_loss(out["x_hat"].float(), out["x"])
 
 
+class Flicker(nn.Module):
+    """How much the error of a video's frame differs from that of the frame before: mean absolute difference. What
+    changes is as wrong as before, and what stands still does not change."""
+
+    def forward(self, out: StepOutput) -> Tensor:
+        change = out["x"] - out["x_before"]
+        return F.l1_loss(out["x_hat"].float() - out["x_hat_before"].float(), change)
+
+
 class ThumbnailMSE(nn.Module):
     """Mean squared error of the thumbnail that a latent draws (``t_hat``) against that of ``x`` (``t``)."""
 
