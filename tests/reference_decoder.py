@@ -54,12 +54,12 @@ class RangeDecoder:
 
 ENCODER_ONLY = (
     *("backbone.encoder.", "backbone.quantizer.", "transform.enc_1.", "transform.q_enc.", "transform.enc_2."),
-    "hyper.h_a.",
+    *("hyper.h_a.", "transform.enc."),
 )
 ENCODER_ONLY_VIDEO = (
     *("own_backbone.encoder.", "own_backbone.quantizer.", "transform.enc_1.", "transform.q_enc.", "transform.enc_2."),
     *("hyper.condition.", "hyper.combine.", "hyper.guide.", "hyper.enhancement.", "hyper.features.", "hyper.out."),
-    "hyper.quantizer.",
+    *("hyper.quantizer.", "transform.enc."),
 )
 
 

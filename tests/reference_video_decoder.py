@@ -23,6 +23,15 @@ from tests.reference_decoder import (
     read_z,
 )
 
+BLOCK = 16
+FILTERS = np.array(
+    [
+        [0, 0, 0, 64, 0, 0, 0, 0],
+        [-1, 4, -10, 58, 17, -5, 1, 0],
+        [-1, 4, -11, 40, 40, -11, 4, -1],
+        [0, 1, -5, 17, 58, -10, 4, -1],
+    ]
+)
 CYCLE = (0, 1, 0, 2, 0, 2, 0, 2)  # of temporal adaptors, where the config does not say
 
 getcontext().prec = 30
@@ -58,7 +67,16 @@ class VideoNetwork(Network):
             x = self.feed_forward(f"{name}.{i}.1", x, gated=True)
         return x
 
-    def picture_synthesis(self, y_hat: np.ndarray, quality: float) -> np.ndarray:
+    def conv_blocks(self, name: str, x: np.ndarray) -> np.ndarray:
+        for i in range(self.depth(name)):
+            own = f"{name}.{i}"
+            inner = self.conv(f"{own}.body.2", leaky(self.conv(f"{own}.body.0", x), 0.01))
+            x = inner + (self.conv(f"{own}.adaptor", x) if f"{own}.adaptor.weight" in self.tensors else x)
+        return x
+
+    def picture_synthesis(self, y_hat: np.ndarray, quality: float, transform: str) -> np.ndarray:
+        if transform == "scaled":
+            return self.gain("transform.q_dec", self.conv_blocks("transform.dec", y_hat), quality)
         h = self.gain("transform.q_dec", self.gated_blocks("transform.dec_1", y_hat), quality)
         return self.gated_blocks("transform.dec_2", h)
 
@@ -68,7 +86,25 @@ class VideoNetwork(Network):
         for i in range(blocks):
             x = self.depth_conv_block(f"temporal.extractor.{i}", x, gated=False)
         x = self.conv(f"temporal.extractor.{blocks}", x)
+        if "temporal.inverse.weight" in self.tensors:
+            return l_hat[: len(x)] + x
         return np.concatenate([l_hat, x]) if keep else x
+
+    def moved(self, l_hat: np.ndarray, field: np.ndarray, side: int) -> np.ndarray:
+        """``l_hat`` after the motion ``field`` (2, rows, columns)."""
+        if not field.any():
+            return l_hat
+        height, width = l_hat.shape[1:]
+        thumbnail = fixed(shuffled(self.conv("temporal.inverse", l_hat[: 3 * side**2]), side))
+        fill = [(0, BLOCK * count - length) for count, length in zip(field.shape[1:], thumbnail.shape[1:], strict=True)]
+        thumbnail = np.pad(thumbnail, ((0, 0), *fill), "edge")
+        change = fixed(moved_picture(thumbnail, field) - thumbnail)
+        change = self.conv("temporal.blocks", unshuffled(change, side))[:, :height, :width]
+        of_block = BLOCK // side
+        rows, columns = np.indices((height, width))
+        down, right = (field[:, rows // of_block, columns // of_block] + 2 * side) // (4 * side)
+        rest = l_hat[:, np.clip(rows + down, 0, height - 1), np.clip(columns + right, 0, width - 1)]
+        return np.concatenate([l_hat[: len(change)] + change, rest[len(change) :]])
 
     def hyper_decode(self, decoder: RangeDecoder, context: np.ndarray, fresh: bool, tokens: int) -> np.ndarray:
         prior = x = self.conv("hyper.temporal_prior", context)
@@ -86,9 +122,88 @@ class VideoNetwork(Network):
         return self.sum_blocks("hyper.fusion", x)
 
     def synthesis(self, y_hat: np.ndarray, quality: float, context: np.ndarray, residual: bool) -> np.ndarray:
+        if "transform.dec.0.body.0.weight" in self.tensors:
+            h = self.conv_blocks("transform.dec", np.concatenate([y_hat, context]))
+            l_hat = context + self.gain("transform.q_dec", h, quality)
+            if "transform.rest.weight" in self.tensors:
+                l_hat = np.concatenate([l_hat, self.conv("transform.rest", np.concatenate([h, context]))])
+            return l_hat
         h = self.sum_blocks("transform.dec_1", np.concatenate([y_hat, context]))
         l_hat = self.sum_blocks("transform.dec_2", self.gain("transform.q_dec", h, quality))
         return l_hat + context[: len(l_hat)] if residual else l_hat
+
+
+def shuffled(x: np.ndarray, side: int) -> np.ndarray:
+    """Channels to ``side`` x ``side`` pixels a position."""
+    channels, height, width = x.shape
+    x = x.reshape(channels // side**2, side, side, height, width).transpose(0, 3, 1, 4, 2)
+    return x.reshape(channels // side**2, side * height, side * width)
+
+
+def unshuffled(x: np.ndarray, side: int) -> np.ndarray:
+    channels, height, width = x.shape
+    x = x.reshape(channels, height // side, side, width // side, side).transpose(0, 2, 4, 1, 3)
+    return x.reshape(channels * side**2, height // side, width // side)
+
+
+def moved_picture(x: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """``x`` after the motion ``field``, in steps of 2**-36, which 64 bits hold."""
+    whole, (height, width) = np.rint(x * 2.0**16).astype(np.int64), x.shape[1:]
+    blocks = np.indices((height, width)) // BLOCK
+    place = np.indices((height, width)) % BLOCK
+    near = 2 * place + 1 - BLOCK  # from the centre of the block, in 2 * BLOCK parts of it
+    out = np.zeros(x.shape, np.int64)
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            share = 1
+            for step, distance in ((down, near[0]), (right, near[1])):
+                share = share * np.clip(step * distance if step else 2 * BLOCK - abs(distance), 0, None)
+            rows, columns = (
+                np.clip(b + step, 0, count - 1)
+                for b, step, count in zip(blocks, (down, right), field.shape[1:], strict=True)
+            )
+            vectors = field[:, rows, columns]
+            row, column = np.indices((height, width)) + vectors // 4 - 3
+            total = np.zeros(x.shape, np.int64)
+            for a in range(8):
+                for b in range(8):
+                    weight = FILTERS[vectors[0] % 4, a] * FILTERS[vectors[1] % 4, b]
+                    at = np.clip(row + a, 0, height - 1), np.clip(column + b, 0, width - 1)
+                    total += weight * whole[:, at[0], at[1]]
+            out += share * total
+    return out / 2.0**16 / 64**2 / (2 * BLOCK) ** 2
+
+
+def read_field(decoder: RangeDecoder, network: Network, height: int, width: int) -> np.ndarray:
+    """Vectors (2, height, width): from one block to the blocks between known ones."""
+    cdf, offset = (network.tensors[f"temporal.field.entropy_model.{name}"] for name in ("_quantized_cdf", "_offset"))
+    known = {}
+    stride = 1
+    while stride < max(height, width):
+        stride *= 2
+    steps = [([(0, 0)], 0, False)]
+    while stride > 1:
+        half = stride // 2
+        for first, diagonal in (((half, half), True), ((0, half), False), ((half, 0), False)):
+            grid = [(r, c) for r in range(first[0], height, stride) for c in range(first[1], width, stride)]
+            steps.append((grid, half, diagonal))
+        stride = half
+    for places, half, diagonal in steps:
+        if not places:
+            continue
+        offsets = [(-1, -1), (-1, 1), (1, -1), (1, 1)] if diagonal else [(-1, 0), (1, 0), (0, -1), (0, 1)]
+        expected, tables = [], []
+        for r, c in places:
+            near = [known[q] for q in ((r + half * a, c + half * b) for a, b in offsets) if half and q in known]
+            n = len(near)
+            mean = [(2 * sum(v[i] for v in near) + n) // (2 * n) if n else 0 for i in (0, 1)]
+            apart = max(max(v[i] for v in near) - min(v[i] for v in near) for i in (0, 1)) if n else 99
+            expected.append(mean)
+            tables.append(sum(apart > limit for limit in (0, 2, 8)) + 4 * any(mean))
+        symbols = decoder.symbols(np.array(2 * tables), cdf, offset).reshape(2, -1) - 128
+        for place, mean, symbol in zip(places, expected, symbols.T, strict=True):
+            known[place] = np.clip(symbol + mean, -64, 64).tolist()
+    return np.array([[known[r, c] for c in range(width)] for r in range(height)]).transpose(2, 0, 1)
 
 
 def frames(data: bytes, at: int):
@@ -129,11 +244,15 @@ def decode(data: bytes, folder: Path):
         decoder = RangeDecoder(payload)
         if intra:
             y_hat = decode_picture(decoder, image, config["image"], width, height)["y_hat"]
-            l_hat, age = image.picture_synthesis(y_hat, image_quality), 0
+            l_hat, age = image.picture_synthesis(y_hat, image_quality, config["image"]["transform"]["name"]), 0
         else:
             age += 1
             fresh = age % refresh == 1 % refresh
             adaptor = None if fresh else cycle[age % len(cycle)]
+            if "temporal.inverse.weight" in tensors:
+                side = args["temporal"].get("side", 4)
+                blocks = [-(-length * side // BLOCK) for length in l_hat.shape[1:]]
+                l_hat = network.moved(l_hat, read_field(decoder, network, *blocks), side)
             context = network.context_of(l_hat, adaptor, args["temporal"].get("keep", False))
             params = network.hyper_decode(decoder, context, fresh, args["hyper"].get("tokens", 16))
             y_hat = read_y(decoder, network, config, params)["y_hat"]

@@ -1,6 +1,7 @@
 """The same bits everywhere: symbols, rows of the scale table, z and y_hat do not depend on how they are computed."""
 
 import contextlib
+import copy
 import functools
 import hashlib
 import itertools
@@ -21,7 +22,7 @@ from glc_toolkit.components import fixed_point
 from glc_toolkit.components.fixed_point import FixedConv
 from glc_toolkit.conformance import tiny
 from glc_toolkit.conformance.exact import ExactOnly, InexactError
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models import GLCImage, GLCVideo
 from tests import reference_decoder, reference_video_decoder
 from tests.conftest import ROOT
 from tests.make_golden import DATA, latent_hash, model_of, references_hash
@@ -96,6 +97,36 @@ def test_it_reads_the_golden_videos(name):
     for l_hat in reference_video_decoder.decode((DATA / name).read_bytes(), zoo.locate("glc-video-0.01")):
         digest.update(l_hat[None].tobytes())
     assert digest.hexdigest() == expected
+
+
+def test_it_follows_motion(tmp_path):
+    """Frames coded by an untrained model of the temporal context and the transforms for thumbnails."""
+    torch.manual_seed(0)
+    config = copy.deepcopy(tiny.VIDEO) | {
+        "channels": 14,
+        "intra_period": 6,
+        "temporal": {"name": "moved_context", "args": {"side": 2, "depth": 1}},
+        "transform": {"name": "predicted", "args": {"spread": 2.0}},
+    }
+    config["hyper"]["args"]["heads"] = 2
+    config["image"]["transform"] = {"name": "scaled"}
+    video = GLCVideo(config)
+    for conv in (video.temporal.extractor[-1], *(block.body[-1] for block in video.transform.dec)):
+        torch.nn.init.normal_(conv.weight, 0, 0.05)
+    video.eval().update()
+    folder = zoo.save(video, tmp_path / "model", "moves")
+    whole = F.interpolate(torch.rand(1, 3, 30, 30), (240, 240), mode="bicubic").clamp(0, 1).mul(255).round() / 255
+    frames = [whole[..., 10 + 3 * i : 106 + 3 * i, 20 - 2 * i : 180 - 2 * i] for i in range(6)]
+
+    reference, latents = None, []
+    video = zoo.load(folder)
+    field = torch.randint(-40, 41, (1, 2, 1, 2))
+    video.temporal.estimate = lambda l, previous: field  # an untrained latent has no motion worth its bits
+    for x in frames:
+        reference, _ = video.encode_payload(video.frame_analysis(x, reference), 170, reference)
+        latents.append(reference.l_hat[0].numpy().tobytes())
+    data = b"".join(api.encode_video(frames, model=video, fps=25, quality=170 / 127))
+    assert [l_hat.tobytes() for l_hat in reference_video_decoder.decode(data, folder)] == latents
 
 
 @pytest.mark.parametrize("hyper, context", COMBINATIONS)
