@@ -19,7 +19,17 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
 from glc_toolkit.models.image import GLCImage
-from glc_toolkit.types import BitstreamError, ClipLatents, ClipOutput, HyperOutput, InterOutput, Moving, Trait, trait
+from glc_toolkit.types import (
+    BitstreamError,
+    ClipLatents,
+    ClipOutput,
+    HyperOutput,
+    InterOutput,
+    Likelihoods,
+    Moving,
+    Trait,
+    trait,
+)
 
 Quality = TypeVar("Quality", Tensor, float)
 KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels")
@@ -174,12 +184,15 @@ class GLCVideo(GLCModel):
         context, fresh = self.temporal_context(reference, motion)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
         hyper: HyperOutput = self.hyper(y, context, fresh)
-        y_hat, likelihoods = self.estimate(y, hyper["params"])
+        y_hat, of_y = self.estimate(y, hyper["params"])
+        likelihoods: Likelihoods = {"y": of_y, **hyper["likelihoods"]}
+        if motion is not None:
+            likelihoods["motion"] = self.temporal.likelihood(motion)
         return {
             "l": l,
             "l_hat": self.transform.synthesis(y_hat, quality, context),
             "y_hat": y_hat,
-            "likelihoods": {"y": likelihoods, **hyper["likelihoods"], **self._motion_likelihood(motion)},
+            "likelihoods": likelihoods,
             "hyper_loss": hyper["loss"],
             "indices": hyper.get("indices"),
         }
@@ -189,9 +202,6 @@ class GLCVideo(GLCModel):
         if not isinstance(self.temporal, Moving):
             return None
         return self.temporal.estimate(l, reference.l_hat if reference.l is None else reference.l)
-
-    def _motion_likelihood(self, motion: Tensor | None) -> dict[str, Tensor]:
-        return {} if motion is None else {"motion": self.temporal.likelihood(motion)}
 
     def temporal_context(self, reference: Reference, motion: Tensor | None = None) -> tuple[Tensor, bool]:
         """The context of the frame after ``reference``, and whether that starts afresh."""
@@ -296,8 +306,8 @@ class GLCVideo(GLCModel):
         if reference is None:
             return self._intra_reference(self.image.decode_latent(decoder, shape), self.image_code(quality_code))
         quality = self.qualities(self.quality_of(quality_code), 1, reference.l_hat.device)
-        grid = reference.l_hat.shape[-2:]
-        motion = self.temporal.get(decoder, grid) if isinstance(self.temporal, Moving) else None
+        height, width = reference.l_hat.shape[-2:]
+        motion = self.temporal.get(decoder, (height, width)) if isinstance(self.temporal, Moving) else None
         context, fresh = self.temporal_context(reference, motion)
         y_hat = self.read(decoder, self.hyper.decode(decoder, context, fresh))
         return Reference(self.transform.synthesis(y_hat, quality, context), reference.age + 1)

@@ -9,6 +9,7 @@ any order of adding.
 """
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ def between_pixels(x: Tensor) -> Tensor:
     for axis in (2, -1):  # the second time phases are an axis of their own
         length = x.shape[axis] - 7
         taps = [x.narrow(axis, k, length) for k in range(8)]
-        phases = [sum(w / 64 * tap for w, tap in zip(row, taps, strict=True) if w) for row in FILTERS]
+        phases = [reduce(torch.add, (w / 64 * tap for w, tap in zip(row, taps, strict=True) if w)) for row in FILTERS]
         x = torch.stack(phases, 2) if axis == 2 else torch.stack(phases, 3).flatten(2, 3)
     return x
 
