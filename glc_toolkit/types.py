@@ -333,6 +333,16 @@ class Thumbnails(Protocol):
 
 
 @runtime_checkable
+class Unit(Protocol):
+    """A backbone that can choose how large its latent is. Without it, a transform that begins with random weights may
+    meet a latent of any size."""
+
+    def take_unit(self, x: Tensor) -> None:
+        """Make ``l`` of pictures like ``x`` about as large as one; what is drawn of it stays as it is."""
+        ...
+
+
+@runtime_checkable
 class Moving(Protocol):
     """A temporal context that follows motion, which each P frame sends before all else. A field is (B, 2, rows,
     columns) int64, of vectors (down, right) in units of its own."""
@@ -376,7 +386,7 @@ class Exportable(Protocol):
 
 
 OPTIONS = {  # by kind of component, and by the part of the toolkit that makes use of it
-    "backbone": {"compile": Compiled, "thumbnail": Thumbnails},
+    "backbone": {"compile": Compiled, "thumbnail": Thumbnails, "unit": Unit},
     "temporal": {"motion": Moving},
     "hyper": {"onnx": Exportable},
     "loss": {"discriminator": Adversary, "balance": Balanced},

@@ -167,6 +167,25 @@ def test_backbone_grows(name):
 
 
 @every("backbone")
+@torch.no_grad()
+def test_backbone_takes_a_unit(name):
+    """Option unit: a latent of about one that gives the same picture and the same codes, also after a round trip."""
+    backbone, other = tiny.build("backbone", name), tiny.build("backbone", name)
+    if not isinstance(backbone, types.Unit):
+        pytest.skip("has no take_unit of types.Unit; its latent keeps the size that it has after a stage vqvae")
+    x = torch.rand(2, 3, 4 * backbone.downsampling, 4 * backbone.downsampling)
+    backbone.eval()
+    x_hat, codes = backbone.synthesis(backbone.analysis(x)), backbone.quantize(backbone.analysis(x)).indices
+    backbone.take_unit(x)
+    l = backbone.analysis(x)
+    assert 0.7 < l.square().mean().sqrt() < 1.5, f"l is as large as {l.square().mean().sqrt():g} after take_unit"
+    alike("the picture after take_unit, and before", backbone.synthesis(l), x_hat)
+    assert torch.equal(backbone.quantize(l).indices, codes), "take_unit changed the codes of a latent"
+    other.load_state_dict(backbone.state_dict())
+    alike("the latent of a loaded backbone, and of the one that was saved", other.eval().analysis(x), l)
+
+
+@every("backbone")
 def test_backbone_draws_thumbnails(name):
     """Option thumbnail: what the objective thumbnail trains."""
     backbone = tiny.build("backbone", name)
@@ -233,6 +252,25 @@ def test_temporal(name):
         shaped(f"the context of adaptor {adaptor}", temporal(l_hat, adaptor), *l_hat.shape)
     for module in trait(temporal, "exact") or [temporal]:
         to_fixed_point(module)
+
+
+@every("temporal")
+def test_temporal_follows_motion(name):
+    """Option motion: a field is read as it was written, and what stands still is left as it is."""
+    temporal = tiny.build("temporal", name)
+    if not isinstance(temporal, types.Moving):
+        pytest.skip("has no motion of types.Moving; a pan is coded as any other change")
+    temporal.update()
+    l = latent(side=9)[:1]
+    field = temporal.estimate(l, l)
+    alike("a latent that did not move, and itself", temporal.move(l, field), l)
+    field = field + torch.arange(field.numel()).view_as(field) % 5 - 2
+    likelihood = temporal.likelihood(field)
+    assert likelihood.min() > 0 and likelihood.max() <= 1, "likelihoods of motion have to be above 0 and at most 1"
+    encoder = Encoder()
+    temporal.put(encoder, field)
+    alike("the field as it was read, and as written", temporal.get(Decoder(encoder.bytes()), (9, 9)), field)
+    shaped("move(l_hat, field)", temporal.move(l, field), *l.shape)
 
 
 @every("hyper")

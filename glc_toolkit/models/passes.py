@@ -28,8 +28,9 @@ class Passes(nn.Module):
     def estimate(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """Quantize ``y`` (B, C, h, w) without writing bytes -> ``y_hat`` and the likelihood of each symbol.
 
-        Gradients of ``y_hat`` = symbols + means go to ``y``, straight through, and to the means, for which the symbols
-        are constants: where a symbol is zero, and most are, the mean is all that a decoder sees.
+        Gradients of ``y_hat`` = symbols + means go to ``y``, straight through. They go to a mean where its symbol is
+        zero, and most are: there the mean is all that a decoder sees. Any other symbol makes up for its mean. With the
+        gradient of ``y_hat``, which stays the same, such a mean would drift for ever.
         """
         step, scales, means = self.split(params)
         all_scales, all_residuals = torch.zeros_like(means), torch.zeros_like(means)
@@ -39,7 +40,7 @@ class Passes(nn.Module):
             symbols = self.entropy_model.quantize_residual(y / step - means.detach(), scales) * mask
             residual = (y / step - means) * mask if self.training else symbols
             all_scales, all_residuals = all_scales + scales * mask, all_residuals + residual
-            return symbols
+            return symbols + (means.detach() - means) * (mask & (symbols != 0))
 
         y_hat = self.passes(params, scales, means, quantize) * step
         return y_hat, self.entropy_model.likelihood(all_residuals, all_scales)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 
 from glc_toolkit.components.losses.rate import bpp_estimate
 from glc_toolkit.models import GLCModel, GLCVideo
@@ -26,6 +27,7 @@ from glc_toolkit.training.log import COLUMNS, StageLog, TrainingError
 from glc_toolkit.training.module import checkpointed, compiled
 from glc_toolkit.training.recipe import Recipe, Stage
 from glc_toolkit.training.state import STATE, load_facts, load_state, save_state
+from glc_toolkit.types import Backbone, Unit
 
 
 def train(recipe: Recipe, folder: Path, save_every: float = 300.0, device: str = "auto") -> GLCModel:
@@ -115,6 +117,17 @@ def run_stage(
                 save_state(folder / STATE, learner.modules, learner.optimizers, facts)
                 log.write_samples(out, facts["images"])
                 saved = time.monotonic()
+    if stage.objective == "vqvae" and recipe.transform_begins_after(facts["stage"]):
+        take_unit(fabric, average.module.backbone, samples, stage.batch)
+
+
+@torch.no_grad()
+def take_unit(fabric: Fabric, backbone: Backbone, samples: Dataset, count: int) -> None:
+    """Give the latent a size of about one before a transform sees it: a VQ-VAE's own may be any, and products of
+    products of it, as in the transform ``gated``, run away where it is large (Rombach et al., CVPR 2022, 4.3.2, divide
+    theirs by its deviation)."""
+    if isinstance(backbone, Unit):
+        backbone.take_unit(torch.stack([samples[i][0] for i in range(count)]).to(fabric.device) / 255)
 
 
 def schedule(step: int, progress: float, stage: Stage) -> float:

@@ -32,7 +32,7 @@ VQVAE = """  - name: vqvae                # the autoencoder alone: x -> codes ->
       dists: {args: {fraction: 0.25}}
       codebook: {weight: 0.25}
 """
-LATENT = """  - name: latent               # the codec in the latent, which learns to repeat it: joint runs away without
+LATENT = """  - name: latent               # the codec in the latent: cheaper than joint, since it draws no pictures
     objective: latent
     trains: [transform, hyper, context, entropy_model]
     minutes: 15

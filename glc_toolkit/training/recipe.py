@@ -132,6 +132,12 @@ class Recipe(Strict):
         kept = first.model_dump(exclude={"card": True, "rate": True, "stages": {"__all__": {"steps", "minutes"}}})
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
+    def transform_begins_after(self, stage: int) -> bool:
+        """Whether the transform still has the random weights that it began with after stage number ``stage``."""
+        given = self.start is not None and "transform" not in self.anew
+        trained = (part.partition(".")[0] for done in self.stages[: stage + 1] for part in done.trains)
+        return not given and "transform" not in trained
+
     def within(self, minutes: float) -> "Recipe":
         """The same recipe with the minutes of its stages scaled to a total; each stage has to say its own."""
         if without := [stage.name for stage in self.stages if stage.minutes is None]:

@@ -88,6 +88,21 @@ def test_training_step_reaches_every_parameter():
     assert model.aux_loss() == 0
 
 
+def test_a_mean_that_a_symbol_makes_up_for_follows_the_bits_alone():
+    """With the gradient of ``y_hat``, which does not change, it would never stop."""
+    model = GLCImage(tiny.model_config(context={"name": "none"})).train()
+    means = torch.tensor([0.2, 1.4, 20.2, 100.2]).repeat(4).reshape(1, -1, 1, 1).requires_grad_()
+    params = torch.cat([torch.ones(1, 2 * tiny.CHANNELS, 1, 1), means], 1)
+    y = torch.zeros_like(means, requires_grad=True)
+    y_hat, likelihoods = model.estimate(y, params)
+    assert y_hat.abs().max() < 0.5
+    of_y, of_means = torch.autograd.grad(y_hat.sum(), (y, means), retain_graph=True)
+    assert of_y.eq(1).all()
+    assert of_means.flatten()[:4].tolist() == [1, 0, 0, 0]
+    (of_means,) = torch.autograd.grad(-likelihoods.log().sum(), means)
+    assert of_means.flatten()[1] > 0
+
+
 def test_forward_takes_any_size(tiny_model):
     out = tiny_model(torch.rand(1, 3, 70, 33))
     assert out["x_hat"].shape == (1, 3, 70, 33)

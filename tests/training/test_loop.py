@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from glc_toolkit import hookimpl, models, registry, versions, zoo
 from glc_toolkit.components.backbones.rrdb import RRDBNet
 from glc_toolkit.components.backbones.thumbnail import ThumbnailBackbone
+from glc_toolkit.components.backbones.vqgan import Encoder
 from glc_toolkit.components.losses.gan import PatchGAN
 from glc_toolkit.conformance import tiny
 from glc_toolkit.models.image import GLCImage
@@ -422,6 +423,20 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
     recipe["stages"][0]["losses"]["l1"] = {"weight": float("inf")}
     with pytest.raises(TrainingError, match=r"stage 'I', step 0: the loss is (inf|nan) \(.*'l1'"):
         train(Recipe.model_validate(recipe), tmp_path / "out")
+
+
+@pytest.mark.parametrize("stages, size", [(["I", "III"], 1e3), (["I", "II"], 1e-3), (["II", "I"], None)])
+def test_a_new_transform_meets_a_latent_of_about_one(recipe, tmp_path, monkeypatch, stages, size):
+    """However large the VQ-VAE left it. Otherwise products of products of it would run away in the first step."""
+    convolve = Encoder.forward
+    monkeypatch.setattr(Encoder, "forward", lambda self, x: (size or 1) * convolve(self, x))
+    losses = {"I": {"l1": {}}, "II": {"latent_mse": {"weight": 1e-9}}, "III": {"l1": {}}}
+    by_name = {stage["name"]: {**stage, "losses": losses[stage["name"]]} for stage in recipe["stages"]}
+    model = train(Recipe.model_validate({**recipe, "stages": [by_name[name] for name in stages]}), tmp_path / "out")
+    assert (model.backbone.unit is not None) == bool(size)
+    if size:
+        assert 0.2 < model.backbone.analysis(torch.rand(1, 3, 64, 64)).square().mean().sqrt() < 5
+        assert torch.equal(GLCImage.from_state_dict(model.state_dict()).backbone.unit, model.backbone.unit)
 
 
 def test_a_loss_that_runs_away_stops_the_run_with_a_remedy(recipe, tmp_path):

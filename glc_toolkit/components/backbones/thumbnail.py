@@ -90,12 +90,12 @@ class Stem(nn.Module):
         self.seen = nn.Conv2d(12, width, 3, padding=1)  # what the inverse transform gave
         self.mend = nn.Sequential(ResBlock(width, width, "none"), ResBlock(width, width, "none"), nn.SiLU())
         self.pixels = zero(nn.Conv2d(width, 12, 3, padding=1))
-        self.features = zero(nn.Conv2d(width, 4 * features, 3, padding=1)) if features else None
+        self.features = zero(nn.Conv2d(width, 4 * features, 3, padding=1)) if features else nn.Identity()
 
     def forward(self, l: Tensor) -> tuple[Tensor, Tensor]:
         """-> the thumbnail, and what the generator gets besides."""
         t_hat, h = self.draw(l)
-        return t_hat, h if self.features is None else F.pixel_shuffle(self.features(h), 2)
+        return t_hat, h if isinstance(self.features, nn.Identity) else F.pixel_shuffle(self.features(h), 2)
 
     def draw(self, l: Tensor) -> tuple[Tensor, Tensor]:
         """-> the thumbnail, and what it was drawn from."""

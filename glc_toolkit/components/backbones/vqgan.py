@@ -227,6 +227,7 @@ class VQGAN(Component, nn.Module):
         quantizer: the bottleneck of stage I, as a registry config.
     """
 
+    unit: Tensor | None  #: that the latent is multiplied by; None is one
     encoder_only = ("encoder.", "quantizer.")
     pixels_only = ("generator.",)
     tile_overlap = Attention.window
@@ -264,13 +265,21 @@ class VQGAN(Component, nn.Module):
         self.quantizer = registry.build(
             "quantizer", quantizer or {"name": "nearest", "args": {"codebook_size": 16384}}, channels=latent_channels
         )
+        self.register_buffer("unit", None)
+
+    def take_unit(self, x: Tensor) -> None:
+        """Make ``l`` of pictures like ``x`` about as large as one, by a power of two. Pictures stay as they are."""
+        self.unit = None
+        self.unit = torch.exp2(-self.analysis(x).square().mean().log2().div(2).round())
 
     def analysis(self, x: Tensor) -> Tensor:
         """``x`` (B, 3, H, W) in [0, 1], H and W multiples of ``downsampling`` -> ``l``."""
-        return self.encoder(2 * x - 1)
+        l = self.encoder(2 * x - 1)
+        return l if self.unit is None else l * self.unit
 
     def synthesis(self, l: Tensor) -> Tensor:
         """``l`` -> ``x_hat``, unclamped, in float32."""
+        l = l if self.unit is None else l / self.unit
         return (self.generator(l).float() + 1) / 2
 
     @property
@@ -285,4 +294,11 @@ class VQGAN(Component, nn.Module):
 
     def quantize(self, l: Tensor) -> Quantized:
         """Stage I bottleneck."""
-        return self.quantizer(l)
+        if self.unit is None:
+            return self.quantizer(l)
+        quantized = self.quantizer(l / self.unit)
+        return quantized._replace(values=quantized.values * self.unit)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args):
+        self.unit = torch.ones_like(state_dict[prefix + "unit"]) if prefix + "unit" in state_dict else None
+        super()._load_from_state_dict(state_dict, prefix, *args)
