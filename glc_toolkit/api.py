@@ -216,12 +216,14 @@ def encode_video(
         intra = number % period == 0
         reference = None if intra else reference
         l = codec.frame_analysis(x, reference)
-        coded = cache(partial(codec.encode_payload, l, reference=reference))  # by quality code
+        motion = None if reference is None else codec.motion(l, reference)
+        given = {"reference": reference, "motion": motion}
+        coded = cache(partial(codec.encode_payload, l, **given))  # by quality code
         if control:
             code = control.plan(coded)
         if refiner:
-            refined = refiner.latent(x, l, reference, code)
-            coded = cache(partial(codec.encode_payload, refined, reference=reference))
+            refined = refiner.latent(x, l, reference, code, motion)
+            coded = cache(partial(codec.encode_payload, refined, **given))
         if control:
             code, told = control.fit(coded, code)
         reference, payload = coded(code)

@@ -149,9 +149,11 @@ class VideoRefiner:
 
     @torch.inference_mode(False)
     @torch.enable_grad()
-    def latent(self, x: Tensor, l: Tensor, reference: Reference | None, quality_code: int) -> Tensor:
-        """A frame (1, 3, H, W) in [0, 1] and its latent from the encoder -> a better one for
-        :meth:`GLCVideo.encode_payload`."""
+    def latent(
+        self, x: Tensor, l: Tensor, reference: Reference | None, quality_code: int, motion: Tensor | None
+    ) -> Tensor:
+        """A frame (1, 3, H, W) in [0, 1], its latent from the encoder and its motion -> a better latent for
+        :meth:`GLCVideo.encode_payload`, given the same motion."""
         quality = self.model.quality_of(quality_code)
         if reference is None:
             self.plain, _ = self.model.encode_payload(l, quality_code, None)
@@ -159,9 +161,9 @@ class VideoRefiner:
             refined = refine(self.model.image, x, level, self.effort, distortion=self.distortion)
             self.found = Found(l, refined - l)
             return self.found.added_to(l)
-        refined = self.refine_inter(self.found.added_to(l), x, reference, quality)
+        refined = self.refine_inter(self.found.added_to(l), x, reference, quality, motion)
         self.found = Found(l, refined - l)
-        self.plain, plain = self.model.encode_payload(l, quality_code, self.plain)
+        self.plain, plain = self.model.encode_payload(l, quality_code, self.plain, motion)
         self.plain_bytes = len(plain)
         return refined
 
@@ -171,11 +173,9 @@ class VideoRefiner:
         if self.budget:  # frames in which nothing happens may take none
             self.lmbda = steered(self.lmbda, self.spent, self.budget)
 
-    def refine_inter(self, l: Tensor, x: Tensor, reference: Reference, quality: float) -> Tensor:
+    def refine_inter(self, l: Tensor, x: Tensor, reference: Reference, quality: float, motion: Tensor | None) -> Tensor:
         """The latent of a P frame, from ``l`` on."""
         qualities = self.network.qualities(quality, 1, x.device)
-
-        motion = self.network.motion(l, reference)
 
         def code(l: Tensor) -> InterOutput:
             return self.network.code_inter(l, reference, qualities, motion)

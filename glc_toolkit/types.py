@@ -55,8 +55,8 @@ class Component:
     @property
     def exact(self) -> Sequence[nn.Module]:
         """The modules that decoding runs, each with a fixed-point form (:mod:`glc_toolkit.components.fixed_point`).
-        A hyper module has to have some; so has the transform of a video. All of a context counts as exact, and of a
-        temporal context that names none."""
+        A hyper module has to have some; so has the transform of a video. All of a context counts as exact. A
+        temporal context may name its exact modules; one that names none counts as a whole."""
         return ()
 
 
@@ -402,16 +402,16 @@ class HyperLikelihoods(TypedDict):
     z: Tensor  #: (B, G, h', w') of indices, or (B, C, h', w') of integers
 
 
-class MotionLikelihoods(TypedDict, total=False):
-    """The same of the motion of a P frame, where the temporal context follows one."""
-
-    motion: Tensor  #: (B, 2, rows, columns)
-
-
-class Likelihoods(HyperLikelihoods, MotionLikelihoods):
+class Likelihoods(HyperLikelihoods):
     """The same of all symbols."""
 
     y: Tensor  #: (B, C, h, w); 1 where nothing is coded
+
+
+class InterLikelihoods(Likelihoods, total=False):
+    """The same of a P frame."""
+
+    motion: Tensor  #: (B, 2, rows, columns), where the temporal context follows motion
 
 
 class Codes(TypedDict, total=False):
@@ -452,7 +452,7 @@ class InterOutput(TypedDict):
     l: Tensor
     l_hat: Tensor
     y_hat: Tensor
-    likelihoods: Likelihoods
+    likelihoods: InterLikelihoods
     hyper_loss: Tensor
     indices: Tensor | None
 
@@ -463,7 +463,7 @@ class ClipLatents(TypedDict):
     l: list[Tensor]
     l_hat: list[Tensor]
     y_hat: list[Tensor]
-    likelihoods: list[Likelihoods]
+    likelihoods: list[InterLikelihoods]
     hyper_loss: list[Tensor]
     indices: list[Tensor | None]
     quality: Tensor  #: (B,), one for all frames of a clip
@@ -479,7 +479,8 @@ class StepOutput(TypedDict):
     """What a training step knows, and a loss is called with.
 
     Each key names the objectives that have it; in a stage of another objective it is missing. For a video model, B
-    counts the P frames of all clips, but in ``x`` and ``x_hat`` the clips."""
+    counts the P frames of all clips. But ``x``, ``x_hat``, ``x_before`` and ``x_hat_before`` have one frame of each
+    clip."""
 
     x: Tensor  #: all: (B, 3, H, W) in [0, 1]; of a video, one frame of each clip
     x_hat: Tensor  #: vqvae, joint: like ``x``, unclamped
@@ -488,7 +489,7 @@ class StepOutput(TypedDict):
     l: Tensor  #: all: (B, latent_channels, h, w)
     l_hat: Tensor  #: all: like ``l``; of vqvae it is ``l`` by its nearest codes
     y_hat: Tensor  #: latent, thumbnail, joint, of pictures: (B, C, h, w)
-    likelihoods: Likelihoods  #: latent, thumbnail, joint: of y and z
+    likelihoods: InterLikelihoods  #: latent, thumbnail, joint: of y and z, and of the motion of P frames
     quality: Tensor  #: latent, thumbnail, joint: (B,) in [0, levels - 1]
     hyper_loss: Tensor  #: latent, thumbnail, joint: scalar, the hyper module's quantizer's
     indices: Tensor | None  #: latent, thumbnail, joint: (B, G, h', w') int64, of z; None without a codebook

@@ -147,7 +147,7 @@ def unshuffled(x: np.ndarray, side: int) -> np.ndarray:
 
 
 def moved_picture(x: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """``x`` after the motion ``field``, in steps of 2**-36, which 64 bits hold."""
+    """``x`` after the motion ``field``, in steps of 2**-38, which 64 bits hold."""
     whole, (height, width) = np.rint(x * 2.0**16).astype(np.int64), x.shape[1:]
     blocks = np.indices((height, width)) // BLOCK
     place = np.indices((height, width)) % BLOCK

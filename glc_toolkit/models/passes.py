@@ -40,7 +40,9 @@ class Passes(nn.Module):
             symbols = self.entropy_model.quantize_residual(y / step - means.detach(), scales) * mask
             residual = (y / step - means) * mask if self.training else symbols
             all_scales, all_residuals = all_scales + scales * mask, all_residuals + residual
-            return symbols + (means.detach() - means) * (mask & (symbols != 0))
+            if params.requires_grad:  # they learn; where a latent alone is optimized, nothing drifts
+                symbols = symbols + (means.detach() - means) * (mask & (symbols != 0))
+            return symbols
 
         y_hat = self.passes(params, scales, means, quantize) * step
         return y_hat, self.entropy_model.likelihood(all_residuals, all_scales)

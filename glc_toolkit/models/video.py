@@ -24,8 +24,8 @@ from glc_toolkit.types import (
     ClipLatents,
     ClipOutput,
     HyperOutput,
+    InterLikelihoods,
     InterOutput,
-    Likelihoods,
     Moving,
     Trait,
     trait,
@@ -41,7 +41,7 @@ class Reference(NamedTuple):
 
     l_hat: Tensor  #: (B, latent_channels, h, w)
     age: int  #: frames since the last intra frame; 0 for that itself
-    l: Tensor | None = None  #: what an encoder had for ``l_hat``, in which it sees motion best; a decoder has none
+    l: Tensor | None = None  #: the encoder's latent of the frame, in which motion is searched; None in a decoder
 
 
 def sample(reference: Reference, i: int) -> Reference:
@@ -125,8 +125,12 @@ class GLCVideo(GLCModel):
 
     @property
     def exact(self) -> list[nn.Module]:
-        temporal = trait(self.temporal, "exact") or [self.temporal]
-        return [*super().exact, *temporal, *self.transform.exact, *self.image.transform.exact]
+        return [*super().exact, *self.exact_temporal, *self.transform.exact, *self.image.transform.exact]
+
+    @property
+    def exact_temporal(self) -> list[nn.Module]:
+        """What decoding runs of the temporal context: all of one that does not say."""
+        return list(trait(self.temporal, "exact")) or [self.temporal]
 
     @property
     def with_tables(self) -> list[Any]:
@@ -185,7 +189,7 @@ class GLCVideo(GLCModel):
         y = self.transform.analysis(l, quality, context.to(l.dtype))
         hyper: HyperOutput = self.hyper(y, context, fresh)
         y_hat, of_y = self.estimate(y, hyper["params"])
-        likelihoods: Likelihoods = {"y": of_y, **hyper["likelihoods"]}
+        likelihoods: InterLikelihoods = {"y": of_y, **hyper["likelihoods"]}
         if motion is not None:
             likelihoods["motion"] = self.temporal.likelihood(motion)
         return {
@@ -208,7 +212,7 @@ class GLCVideo(GLCModel):
         age = reference.age + 1
         fresh = age % self.refresh == 1 % self.refresh
         adaptor = None if fresh else self.cycle[age % len(self.cycle)]
-        l_hat = reference.l_hat.to(dtype_of(self.temporal, reference.l_hat.dtype))
+        l_hat = reference.l_hat.to(dtype_of(self.exact_temporal[0], reference.l_hat.dtype))
         if motion is not None:
             l_hat = self.temporal.move(l_hat, motion)
         return self.temporal(l_hat, adaptor), fresh
@@ -278,9 +282,11 @@ class GLCVideo(GLCModel):
         return (self.image if reference is None else self).analysis(x)
 
     @torch.no_grad()
-    def encode_payload(self, l: Tensor, quality_code: int, reference: Reference | None) -> tuple[Reference, bytes]:
+    def encode_payload(
+        self, l: Tensor, quality_code: int, reference: Reference | None, motion: Tensor | None = None
+    ) -> tuple[Reference, bytes]:
         """One latent (1, C, h, w) of :meth:`frame_analysis` -> the reference for the next frame, and the coder's
-        stream."""
+        stream. ``motion`` is what :meth:`motion` gives, for a caller that codes a frame more than once."""
         self.check_ready(encoder=True)
         encoder = Encoder()
         if reference is None:
@@ -288,7 +294,7 @@ class GLCVideo(GLCModel):
             y_hat = self.image.encode_latent(encoder, l, code)
             return self._intra_reference(y_hat, code)._replace(l=l), encoder.bytes()
         quality = self.qualities(self.quality_of(quality_code), 1, l.device)
-        motion = self.motion(l, reference)
+        motion = self.motion(l, reference) if motion is None else motion
         if motion is not None:
             self.temporal.put(encoder, motion)
         context, fresh = self.temporal_context(reference, motion)

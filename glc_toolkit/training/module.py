@@ -16,7 +16,7 @@ from glc_toolkit.training.adversary import adversarial_loss, check_adversary
 from glc_toolkit.training.grow import check_parts
 from glc_toolkit.training.objectives import Batch, objective_of
 from glc_toolkit.training.recipe import Stage
-from glc_toolkit.types import Block, Compiled, StepOutput
+from glc_toolkit.types import Block, Compiled, StepOutput, Thumbnails
 
 
 class StageModule(nn.Module):
@@ -56,8 +56,13 @@ class StageModule(nn.Module):
 def check_stage(model: GLCModel, stage: Stage) -> None:
     """Raise ``ValueError`` for a stage that is not for this model."""
     check_parts(model, [*stage.trains, *stage.lr_scale], f"stage {stage.name!r}")
-    if "flicker" in stage.losses and not (isinstance(model, GLCVideo) and stage.objective == "joint"):
+    video = isinstance(model, GLCVideo)
+    if stage.uses("flicker") and not (video and stage.objective == "joint"):
         raise ValueError(f"stage {stage.name!r}: flicker compares frames, which a joint stage of a video model draws")
+    if stage.uses("thumbnail_mse") and not isinstance(model.backbone, Thumbnails):
+        raise ValueError(f"stage {stage.name!r}: thumbnail_mse needs a backbone that draws one, such as thumbnail")
+    if stage.teacher and video:
+        raise ValueError(f"stage {stage.name!r}: a teacher draws pictures, and this is a video model")
     if stage.crop % model.downsampling_factor:
         raise ValueError(f"stage {stage.name!r}: a crop of {stage.crop} is no multiple of {model.downsampling_factor}")
     if stage.own_latents and isinstance(model, GLCVideo):

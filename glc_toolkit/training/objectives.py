@@ -44,14 +44,14 @@ Objective = Callable[[Batch], StepOutput]
 
 def objective_of(model: GLCModel, stage: Stage) -> Objective:
     """The objective of a stage, for pictures or for clips."""
-    codes = "code_prediction" in stage.losses
+    codes = stage.uses("code_prediction")
     if isinstance(model, GLCVideo):
-        uses = {"flicker": "flicker" in stage.losses, "thumbnails": "thumbnail_mse" in stage.losses}
+        uses = {"flicker": stage.uses("flicker"), "thumbnails": stage.uses("thumbnail_mse")}
         return Clip(model, stage.objective == "joint", codes, **uses)
     assert isinstance(model, GLCImage)
     if stage.objective == "joint":
         teacher = Teacher(stage.teacher, stage.teacher_share, model) if stage.teacher else None
-        return Joint(model, "thumbnail_mse" in stage.losses, codes, teacher)
+        return Joint(model, stage.uses("thumbnail_mse"), codes, teacher)
     return {"vqvae": VQVAE, "latent": Latent, "thumbnail": Thumbnail}[stage.objective](model)
 
 
@@ -126,7 +126,7 @@ class Joint:
 
 
 class Teacher:
-    """A model whose generator draws from the same latent, as a small generator is to learn it (Hinton et al., 2015).
+    """A model that draws from the same latent. A small generator learns from its pictures (Hinton et al., 2015).
 
     Args:
         name: of the zoo, or a folder.
@@ -157,7 +157,8 @@ class Clip:
     steps, each with a chunk of its frames. ``reference`` is what the last frame of a step leaves for the next step.
 
     Args:
-        pixels: also draw one frame of each clip, the intra frame included.
+        pixels: also draw one frame of each clip. The intra frame has its turn, too, except with ``flicker``, which
+            needs a frame before.
         codes: also name the backbone's codes, for a loss that predicts them.
         flicker: also draw the frame before each that is drawn.
         thumbnails: also draw the thumbnail of each P frame.
@@ -182,7 +183,7 @@ class Clip:
         self.reference = Reference(outs[-1]["l_hat"].detach(), self.reference.age + len(outs), outs[-1]["l"])
 
         # pixels cost most: those of one frame of each clip, all frames taking turns
-        start = int(batch.first > 0 or self.flicker)  # the first of them had its turn in the step before
+        start = int(batch.first > 0 or self.flicker)  # later, it had its turn in the step before
         drawn = [(start + (batch.step + i) % (len(l_hats) - start), i) for i in range(len(batch.x))]
         before = [(k - 1, i) for k, i in drawn]
         seen = {

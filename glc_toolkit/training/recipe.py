@@ -93,9 +93,15 @@ class Stage(Strict):
 
     @model_validator(mode="after")
     def teacher_has_a_stage(self) -> "Stage":
-        if self.teacher and self.objective != "joint":
-            raise ValueError("a teacher is for joint stages, which draw pictures")
+        if self.teacher and (self.objective != "joint" or self.own_latents):
+            raise ValueError("a teacher is for joint stages, which draw pictures, without own_latents")
+        if self.teacher and self.batch * self.teacher_share < 1:
+            raise ValueError(f"a teacher_share of {self.teacher_share} is none of a batch of {self.batch}")
         return self
+
+    def uses(self, loss: str) -> bool:
+        """Whether a loss is among the stage's, by whatever name."""
+        return any((term.loss or name) == loss for name, term in self.losses.items())
 
     @property
     def chunks(self) -> int:

@@ -5,8 +5,13 @@ import torch
 import torch.nn.functional as F
 
 from glc_toolkit.coder import Decoder, Encoder
+from glc_toolkit.components.fixed_point import fixed, to_fixed_point
 from glc_toolkit.components.temporals import motion
+from glc_toolkit.components.temporals.fields import LARGEST, SCALES, steps
+from glc_toolkit.components.temporals.motion import refined
 from glc_toolkit.components.temporals.moved_context import MovedContext
+from tests.reference_decoder import Network, RangeDecoder
+from tests.reference_video_decoder import read_field
 
 
 def texture(height: int, width: int) -> torch.Tensor:
@@ -45,7 +50,7 @@ def test_quarters_of_a_pixel_are_found():
 
 
 def test_moved_pixels_are_exact_sums():
-    """Against fractions, at pixels of which each is blended of four vectors."""
+    """Against fractions, at pixels inside and at two edges."""
     torch.manual_seed(1)
     x = torch.randint(-(2**27), 2**27, (1, 1, 32, 32)).double() / 2**16
     field = torch.randint(-motion.MOST, motion.MOST + 1, (1, 2, 2, 2))
@@ -91,11 +96,59 @@ def test_a_field_is_read_as_it_was_written(context, shape, spread):
         assert bits < 4 + 0.2 * field.numel()
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (7, 9), (2, 9), (6, 1)])
+@pytest.mark.parametrize("spread", [0, 2, 9, motion.MOST])
+def test_the_second_decoder_reads_it(context, shape, spread):
+    torch.manual_seed(spread)
+    field = torch.randint(-spread, spread + 1, (1, 2, *shape))
+    encoder = Encoder()
+    context.put(encoder, field)
+    tensors = {f"temporal.{name}": tensor.numpy() for name, tensor in context.state_dict().items()}
+    other = read_field(RangeDecoder(encoder.bytes()), Network(tensors), *shape)
+    assert other.tolist() == field[0].tolist()
+
+
+def test_vectors_of_no_encoder_stay_within_reach(context):
+    """Both decoders clamp a vector that a damaged stream sends too far."""
+    encoder = Encoder()
+    coder = context.field.entropy_model
+    for _, _, rows in steps(torch.zeros(1, 2, 2, 2, dtype=torch.int64)):
+        coder.put(encoder, torch.full((rows.numel(),), 2 * LARGEST), torch.full((rows.numel(),), len(SCALES) - 1))
+    coder._quantized_cdf.copy_(coder._quantized_cdf[-1:].expand_as(coder._quantized_cdf))
+    field = context.get(Decoder(encoder.bytes()), (8, 8))
+    assert field.eq(motion.MOST).all()
+    tensors = {f"temporal.{name}": tensor.numpy() for name, tensor in context.state_dict().items()}
+    assert read_field(RangeDecoder(encoder.bytes()), Network(tensors), 2, 2).tolist() == field[0].tolist()
+
+
 def test_what_stands_still_is_left_as_it_is(context):
     l = torch.rand(2, 64, 9, 13)
     field = context.estimate(l, l)
     assert not field.any()
     assert context.move(l, field) is l
+    field[1, :, 2, 3] = 9
+    for module in context.exact:
+        to_fixed_point(module)
+    l = fixed(l.double())
+    assert torch.equal(context.move(l, field)[0], l[0])
+    assert not context.blocks.bias.requires_grad
+
+
+def test_bits_of_vectors_are_spent_where_they_are_worth_it(context):
+    """Noise beside a pan: the search finds vectors in it, and few of them stay."""
+    torch.manual_seed(0)
+    whole = texture(160, 192)
+    reference, x = whole[..., 32:128, 32:160], whole[..., 35:131, 27:155].clone()
+    x[..., 48:, 64:] = 0.5 + 0.01 * torch.randn(3, 48, 64)
+    reference = reference.clone()
+    reference[..., 48:, 64:] = 0.5 + 0.01 * torch.randn(3, 48, 64)
+    search = motion.Search(x, reference)
+    raw, kept = refined(motion.coarse(x, reference), search.error), context.field.worthwhile(search.field(), search)
+    bits = [-context.likelihood(field).log2().sum() for field in (raw, kept)]
+    errors = [search.error(field).mean() for field in (raw, kept)]
+    assert bits[1] < 0.7 * bits[0]
+    assert errors[1] < errors[0] + motion.BIT * (bits[0] - bits[1]) / kept[0, 0].numel()
+    assert search.error(torch.zeros_like(kept)).mean() > 2 * errors[1]
 
 
 def test_blocks_and_all_else_of_a_latent_move(context):

@@ -93,6 +93,7 @@ def test_a_mean_that_a_symbol_makes_up_for_follows_the_bits_alone():
     model = GLCImage(tiny.model_config(context={"name": "none"})).train()
     means = torch.tensor([0.2, 1.4, 20.2, 100.2]).repeat(4).reshape(1, -1, 1, 1).requires_grad_()
     params = torch.cat([torch.ones(1, 2 * tiny.CHANNELS, 1, 1), means], 1)
+    assert params.requires_grad
     y = torch.zeros_like(means, requires_grad=True)
     y_hat, likelihoods = model.estimate(y, params)
     assert y_hat.abs().max() < 0.5

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -56,6 +58,39 @@ def test_flicker_sees_each_frame_with_the_one_before(first):
             assert out["x_hat"].shape == out["x_hat_before"].shape == out["x"].shape
             numbers |= {round(10 * float(shade)) for shade in out["x"][:, 0, 0, 0]}
     assert numbers == {1, 2, 3, 4}
+
+
+def test_a_teacher_is_for_pictures_and_for_a_share_that_there_is(tiny_folder):
+    video = {**STAGE, "trains": ["temporal"], "teacher": str(tiny_folder)}
+    with pytest.raises(ValueError, match="a teacher draws pictures, and this is a video model"):
+        StageModule(GLCVideo(tiny.VIDEO), Stage.model_validate(video))
+    with pytest.raises(ValidationError, match="none of a batch of 2"):
+        Stage.model_validate({**STAGE, "teacher": "glc-image-0.03", "teacher_share": 0.25, "batch": 2})
+    with pytest.raises(ValidationError, match="without own_latents"):
+        Stage.model_validate({**STAGE, "teacher": "glc-image-0.03", "own_latents": 4})
+
+
+def test_thumbnails_of_a_clip_are_those_of_its_p_frames():
+    torch.manual_seed(0)
+    config = copy.deepcopy(tiny.VIDEO)
+    config["image"]["backbone"] = tiny.config("backbone", "thumbnail")
+    config["image"]["channels"] = config["channels"] = 64
+    config["image"]["transform"], config["temporal"] = {"name": "scaled"}, {"name": "moved_context"}
+    config["transform"] = {"name": "predicted"}
+    video = GLCVideo(config)
+    clip = Clip(video, pixels=False, codes=False, flicker=False, thumbnails=True)
+    frames = torch.rand(2, 4, 3, 64, 64)
+    out = clip(Batch(frames, torch.tensor([0.0, 2.0])))
+    torch.testing.assert_close(out["t"], video.backbone.thumbnail(torch.cat(frames.unbind(1)[1:])))
+    assert out["t_hat"].shape == out["t"].shape
+    assert out["likelihoods"].keys() == {"y", "z", "motion"}
+
+
+def test_thumbnails_need_a_backbone_that_draws_them():
+    with pytest.raises(ValueError, match="needs a backbone that draws one"):
+        StageModule(
+            GLCImage(tiny.MODEL), Stage.model_validate({**STAGE, "losses": {"small": {"loss": "thumbnail_mse"}}})
+        )
 
 
 def test_flicker_needs_a_clip():

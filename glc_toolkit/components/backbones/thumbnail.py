@@ -110,8 +110,7 @@ class ThumbnailBackbone(Component, nn.Module):
     Args:
         latent_channels: width of ``l``, 48 or more.
         width, wide: of the networks at the grids of 8 and of 16 pixels.
-        blocks: of the RRDBNet, 23 as published; its other sizes are as published. Or those of a compact generator,
-            three numbers.
+        blocks: for ``"rrdb"`` a number (23 as published; its other sizes are as published), for ``"compact"`` three.
         quantizer: the bottleneck of stage I, as a registry config.
         generator: ``"rrdb"`` or ``"compact"``.
     """
@@ -135,7 +134,8 @@ class ThumbnailBackbone(Component, nn.Module):
             raise ValueError(f"latent_channels holds the {COEFFICIENTS} coefficients of a block, not {latent_channels}")
         self.latent_channels = latent_channels
         self.encoder = Encoder(latent_channels, width, wide)
-        if generator not in ("rrdb", "compact") or isinstance(blocks, int) != (generator == "rrdb"):
+        count = 1 if isinstance(blocks, int) else len(blocks)
+        if {"rrdb": 1, "compact": 3}.get(generator) != count:
             raise ValueError(f"generator is 'rrdb' with a number of blocks, or 'compact' with three, not {generator!r}")
         self.stem = Stem(latent_channels, width, wide, features=64 if generator == "rrdb" else 0)
         self.generator = RRDBNet(blocks) if isinstance(blocks, int) else CompactNet(width, blocks=blocks)

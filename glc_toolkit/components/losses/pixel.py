@@ -14,8 +14,8 @@ class L1(nn.Module):
 
 
 class Flicker(nn.Module):
-    """How much the error of a video's frame differs from that of the frame before: mean absolute difference. What
-    changes is as wrong as before, and what stands still does not change."""
+    """How much the error of a video's frame differs from that of the frame before: mean absolute difference. It is zero
+    if each frame has the same error as the one before."""
 
     def forward(self, out: StepOutput) -> Tensor:
         change = out["x"] - out["x_before"]

@@ -13,7 +13,16 @@ from glc_toolkit.types import SymbolDecoder, SymbolEncoder
 
 LARGEST = 2 * MOST  # difference of a vector from the expected one, in each direction
 APART = (0, 2, 8)  # a table each for vectors around that are no further apart than this, and one for all others
-SCALES = (0.05, 0.2, 1, 2, 0.2, 0.5, 1, 4)  # of the tables before training: first those where no motion is expected
+SCALES = (
+    0.05,
+    0.2,
+    1,
+    2,
+    0.2,
+    0.5,
+    1,
+    4,
+)  # widths of the tables at first: four for an expected vector of zero, then four
 
 
 class FieldCoder(nn.Module):
@@ -54,8 +63,8 @@ class FieldCoder(nn.Module):
 
     @torch.no_grad()
     def worthwhile(self, field: Tensor, search: Search) -> Tensor:
-        """``field`` with the expected vector, or none, wherever the bits that this saves are worth more than the error
-        that it adds."""
+        """``field``, where a vector becomes the expected one, or zero, if the bits saved are worth more than the error
+        added."""
         bits = -self.entropy_model.log_probability() / math.log(2)
         known, still = torch.zeros_like(field), torch.zeros_like(field)
         errors = {"own": search.error(field), "still": search.error(still)}
@@ -72,8 +81,8 @@ class FieldCoder(nn.Module):
 
 def steps(known: Tensor) -> Iterator[tuple[tuple, Tensor, Tensor]]:
     """The order in which the vectors of a field are coded, coarse to fine. Each step gives the place of its vectors in
-    the field, and, both (B, 2, rows, columns), the vectors expected there and the tables of their difference. ``known``
-    has to hold the vectors of a step before the next one is asked for."""
+    the field, and, both (B, 2, rows, columns), the vectors expected there and the tables of their difference. Fill in
+    the vectors of a step in ``known`` before asking for the next step."""
     height, width = known.shape[2:]
     yield from step(known, (0, 0), (height, width), ())
     stride = 1 << (max(height, width) - 1).bit_length()

@@ -1,7 +1,7 @@
 """Motion between two small pictures: found by an encoder, coded, and followed by a decoder to the same bits.
 
-A field is (B, 2, rows, columns) of whole quarter pixels, a vector (down, right) for each block: a pixel of the block
-comes from that far away. Blocks overlap: a pixel is blended from what the four nearest vectors give, as in H.263's
+A field (B, 2, rows, columns) holds a vector (down, right) for each block, in quarters of a pixel. A pixel of the block
+is taken from that far away. Blocks overlap: a pixel is blended from what the four nearest vectors give, as in H.263's
 overlapped motion compensation. The interpolation filters are those of HEVC (Sullivan et al., TCSVT 2012).
 
 Every number is a multiple of a power of two and every sum has fewer than 53 bits, so that float64 gives one result in
@@ -19,7 +19,7 @@ BLOCK = 16  # pixels
 PHASES = 4  # of a pixel
 REACH = 16  # pixels, of a vector
 MOST = PHASES * REACH
-MARGIN = REACH + 4  # pixels around a picture, those of the filters included
+MARGIN = REACH + 1  # pixels around a picture that vectors reach
 FILTERS = (  # of each phase, in 64ths
     (0, 0, 0, 64, 0, 0, 0, 0),
     (-1, 4, -10, 58, 17, -5, 1, 0),
@@ -48,8 +48,7 @@ def taken(planes: Tensor, field: Tensor, shape: torch.Size) -> Tensor:
     whole, phase = field.div(PHASES, rounding_mode="floor"), field.remainder(PHASES)
     down = whole[:, 0] + torch.arange(shape[0], device=field.device)[:, None]
     right = whole[:, 1] + torch.arange(shape[1], device=field.device)
-    down, right = (down + MARGIN).clamp(0, height - 1), (right + MARGIN).clamp(0, width - 1)
-    at = ((phase[:, 0] * PHASES + phase[:, 1]) * height + down) * width + right
+    at = ((phase[:, 0] * PHASES + phase[:, 1]) * height + down + MARGIN) * width + right + MARGIN
     return planes.flatten(2).gather(2, at.flatten(1)[:, None].expand(-1, channels, -1)).view(batch, channels, *shape)
 
 
@@ -101,7 +100,7 @@ def refined(field: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
             for right in (-step, 0, step):
                 if down or right:
                     move = torch.tensor([down, right], device=field.device)[:, None, None]
-                    field, best = better(field, best, (centre + move).clamp(-MOST, MOST), error)
+                    field, best = better(field, best, centre + move, error)
     return field
 
 

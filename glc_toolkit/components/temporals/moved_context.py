@@ -18,7 +18,8 @@ from glc_toolkit.types import Component, SymbolDecoder, SymbolEncoder
 
 
 class MovedContext(Component, nn.Module):
-    """Previous ``l_hat``, moved -> context ``c`` on the same grid: its first channels, and what a network adds to them.
+    """Previous ``l_hat``, moved -> context ``c`` on the same grid: the first channels of the moved latent, plus what a
+    network adds.
 
     Args:
         latent_channels: of ``l_hat``.
@@ -42,6 +43,7 @@ class MovedContext(Component, nn.Module):
             )
         self.side, self.channels = side, channels
         self.inverse, self.blocks = (FixedConv(self.coefficients, self.coefficients, 1) for _ in range(2))
+        self.blocks.bias.requires_grad_(False)  # zero for ever: what stands still beside what moves stays as it is
         with torch.no_grad():
             transform = block_transform(side)[:, :, None, None]
             for conv, weight in ((self.inverse, transform.transpose(0, 1)), (self.blocks, transform)):

@@ -17,8 +17,8 @@ class PredictedTransform(Component, nn.Module):
 
     Args:
         latent_channels: width of ``l``.
-        channels: width of ``y`` and of the context, whose channels expect the first ones of ``l``. Where ``l`` has
-            more, the decoder makes them of the others.
+        channels: width of ``y`` and of the context, which predicts that many first channels of ``l``. If ``l`` has
+            more, the decoder makes the others from ``y_hat`` and the context.
         levels: quality levels.
         blocks: on each side.
         spread: ratio of the last to the first gain before training.
