@@ -20,7 +20,7 @@ from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.models.modes import has_bf16
 from glc_toolkit.models.tiles import spans
 from glc_toolkit.models.video import Reference
-from glc_toolkit.types import Backbone, InterOutput
+from glc_toolkit.types import Backbone, InterOutput, LatentOutput
 
 Model = TypeVar("Model", bound=GLCModel)
 LEARNING_RATE = 0.35  # of Adam, in standard deviations of what coding changes in a channel of the latent
@@ -120,7 +120,7 @@ def refine(
     qualities = network.qualities(quality, 1, x.device)
     distortion = distortion or Distortion(network.backbone, x.device, VGG)
 
-    def code(l: Tensor) -> InterOutput:
+    def code(l: Tensor) -> LatentOutput:
         return network.code_latent(l, qualities)
 
     l = model.analysis(x).float()
@@ -186,7 +186,7 @@ class VideoRefiner:
 
 def descend(
     l: Tensor,
-    code: Callable[[Tensor], InterOutput],
+    code: Callable[[Tensor], LatentOutput] | Callable[[Tensor], InterOutput],
     distortion: Distortion,
     x: Tensor,
     steps: int,

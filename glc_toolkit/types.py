@@ -463,7 +463,7 @@ class ClipLatents(TypedDict):
     l: list[Tensor]
     l_hat: list[Tensor]
     y_hat: list[Tensor]
-    likelihoods: list[InterLikelihoods]
+    likelihoods: list[Likelihoods | InterLikelihoods]  #: the first is of the intra frame
     hyper_loss: list[Tensor]
     indices: list[Tensor | None]
     quality: Tensor  #: (B,), one for all frames of a clip

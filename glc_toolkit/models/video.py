@@ -26,6 +26,7 @@ from glc_toolkit.types import (
     HyperOutput,
     InterLikelihoods,
     InterOutput,
+    LatentOutput,
     Moving,
     Trait,
     trait,
@@ -161,7 +162,7 @@ class GLCVideo(GLCModel):
 
     def code_latents(self, latents: list[Tensor], quality: Tensor) -> ClipLatents:
         """The part of :meth:`forward` between the two halves of the backbones."""
-        outs: list[InterOutput] = [self.image.code_latent(latents[0], self.image_quality(quality))]
+        outs: list[LatentOutput | InterOutput] = [self.image.code_latent(latents[0], self.image_quality(quality))]
         outs += self.code_inters(latents[1:], Reference(outs[0]["l_hat"], 0, latents[0]), quality)
         return {
             "l": [out["l"] for out in outs],

@@ -118,7 +118,7 @@ def run_stage(
                 log.write_samples(out, facts["images"])
                 saved = time.monotonic()
     if stage.objective == "vqvae" and recipe.transform_begins_after(facts["stage"]):
-        take_unit(fabric, average.module.backbone, samples, stage.batch)
+        take_unit(fabric, cast(GLCModel, average.module).backbone, samples, stage.batch)
 
 
 @torch.no_grad()
