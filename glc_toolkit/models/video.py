@@ -5,8 +5,8 @@ P frame: previous l_hat, moved if the temporal context follows motion --temporal
          x --backbone--> l --transform, given c--> y --hyper, given c--> z, params
          y --passes--> y_hat --transform, given c--> l_hat --backbone--> x_hat
 
-The only memory is ``l_hat``. It decides the context of the next frame and so its
-symbols: in evaluation everything up to ``l_hat`` runs in fixed point, and a decoder never drifts.
+The only memory of a decoder is ``l_hat``. It decides the context of the next frame and so its symbols: in evaluation
+everything up to ``l_hat`` runs in fixed point, and a decoder never drifts.
 """
 
 from typing import Any, NamedTuple, TypeVar

@@ -13,16 +13,7 @@ from glc_toolkit.types import SymbolDecoder, SymbolEncoder
 
 LARGEST = 2 * MOST  # difference of a vector from the expected one, in each direction
 APART = (0, 2, 8)  # a table each for vectors around that are no further apart than this, and one for all others
-SCALES = (
-    0.05,
-    0.2,
-    1,
-    2,
-    0.2,
-    0.5,
-    1,
-    4,
-)  # widths of the tables at first: four for an expected vector of zero, then four
+SCALES = (0.05, 0.2, 1, 2, 0.2, 0.5, 1, 4)  # widths of the tables at first: four where no motion is expected, then four
 
 
 class FieldCoder(nn.Module):

@@ -26,7 +26,7 @@ FILTERS = (  # of each phase, in 64ths
     (-1, 4, -11, 40, 40, -11, 4, -1),
     (0, 1, -5, 17, 58, -10, 4, -1),
 )
-BIT = 0.007  # mean error of a block's pixels that is worth a bit of a vector
+BIT = 0.007  # mean error of a block's pixels, in units of the latent's transform, that is worth a bit of a vector
 
 
 def between_pixels(x: Tensor) -> Tensor:
@@ -56,13 +56,13 @@ def moved(x: Tensor, field: Tensor) -> Tensor:
     """``x`` (B, C, H, W), its sides multiples of a block, as it looks after the motion ``field``."""
     planes = between_pixels(x)
     around = F.pad(field.float(), (1, 1, 1, 1), mode="replicate").to(field.dtype)
-    near = (torch.arange(BLOCK, device=x.device, dtype=x.dtype) + 0.5) / BLOCK - 0.5  # of the block's centre
+    offset = (torch.arange(BLOCK, device=x.device, dtype=x.dtype) + 0.5) / BLOCK - 0.5  # from the centre, in blocks
     rows, columns = field.shape[2:]
     out = torch.zeros_like(x)
     for down in (0, 1, 2):
         for right in (0, 1, 2):
             # how much a pixel listens to its own block, and to the ones before and after it
-            shares = [(-near).clamp(min=0), 1 - near.abs(), near.clamp(min=0)]
+            shares = [(-offset).clamp(min=0), 1 - offset.abs(), offset.clamp(min=0)]
             share = (shares[down][:, None] * shares[right]).repeat(rows, columns)
             vectors = around[:, :, down : down + rows, right : right + columns]
             out = out + share * taken(planes, spread(vectors), x.shape[2:])
