@@ -1,3 +1,4 @@
+import copy
 import json
 import types
 from pathlib import Path
@@ -77,3 +78,12 @@ def plugin():
     yield add
     for name in added:
         registry.unregister(name)
+
+
+def moving_config() -> dict:
+    """The config of a tiny video model that follows motion, on a latent of thumbnails."""
+    config = copy.deepcopy(tiny.VIDEO) | {"channels": 64}
+    config["temporal"], config["transform"] = {"name": "moved_context"}, {"name": "predicted"}
+    backbone = tiny.config("backbone", "thumbnail")
+    config["image"] |= {"channels": 64, "backbone": backbone, "transform": {"name": "scaled"}}
+    return config

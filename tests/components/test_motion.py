@@ -1,4 +1,3 @@
-import copy
 from fractions import Fraction
 
 import pytest
@@ -11,8 +10,8 @@ from glc_toolkit.components.temporals import motion
 from glc_toolkit.components.temporals.fields import LARGEST, SCALES, steps
 from glc_toolkit.components.temporals.motion import refined
 from glc_toolkit.components.temporals.moved_context import MovedContext
-from glc_toolkit.conformance import tiny
 from glc_toolkit.models import GLCVideo
+from tests.conftest import moving_config
 from tests.reference_decoder import Network, RangeDecoder
 from tests.reference_video_decoder import read_field
 
@@ -177,12 +176,7 @@ def test_what_cannot_be_is_refused(arguments, words):
 def test_motion_is_searched_between_originals():
     """In the decoded latent, which may be noise, a still clip would seem to move."""
     torch.manual_seed(0)
-    config = copy.deepcopy(tiny.VIDEO)
-    config["image"]["backbone"] = tiny.config("backbone", "thumbnail")
-    config["image"]["channels"] = config["channels"] = 64
-    config["image"]["transform"], config["temporal"] = {"name": "scaled"}, {"name": "moved_context"}
-    config["transform"] = {"name": "predicted"}
-    video = GLCVideo(config).eval()
+    video = GLCVideo(moving_config()).eval()
     video.update()
     x = texture(128, 128).clamp(0, 1)
     first, _ = video.encode_payload(video.frame_analysis(x, None), 100, None)

@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from pydantic import ValidationError
@@ -10,6 +8,7 @@ from glc_toolkit.models import GLCImage, GLCVideo
 from glc_toolkit.training.module import StageModule
 from glc_toolkit.training.objectives import Batch, Clip, Teacher
 from glc_toolkit.training.recipe import Stage
+from tests.conftest import moving_config
 
 STAGE = {"name": "s", "objective": "joint", "trains": ["backbone"], "steps": 1, "crop": 64, "losses": {"l1": {}}}
 
@@ -72,12 +71,7 @@ def test_a_teacher_is_for_pictures_and_for_a_share_that_there_is(tiny_folder):
 
 def test_thumbnails_of_a_clip_are_those_of_its_p_frames():
     torch.manual_seed(0)
-    config = copy.deepcopy(tiny.VIDEO)
-    config["image"]["backbone"] = tiny.config("backbone", "thumbnail")
-    config["image"]["channels"] = config["channels"] = 64
-    config["image"]["transform"], config["temporal"] = {"name": "scaled"}, {"name": "moved_context"}
-    config["transform"] = {"name": "predicted"}
-    video = GLCVideo(config)
+    video = GLCVideo(moving_config())
     clip = Clip(video, pixels=False, codes=False, flicker=False, thumbnails=True)
     frames = torch.rand(2, 4, 3, 64, 64)
     out = clip(Batch(frames, torch.tensor([0.0, 2.0])))

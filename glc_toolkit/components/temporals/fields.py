@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from glc_toolkit import registry
-from glc_toolkit.components.temporals.motion import BIT, MOST, Search
+from glc_toolkit.components.temporals.motion import BIT, MOST, Search, better
 from glc_toolkit.types import SymbolDecoder, SymbolEncoder
 
 LARGEST = 2 * MOST  # difference of a vector from the expected one, in each direction
@@ -65,8 +65,7 @@ class FieldCoder(nn.Module):
             least = torch.full_like(errors["own"][place], torch.inf)
             for vectors, error in choices:
                 cost = error[place] + BIT * bits[rows, vectors[place] - expected + LARGEST].sum(1)
-                known[place] = torch.where((cost < least)[:, None], vectors[place], known[place])
-                least = torch.minimum(cost, least)
+                known[place], least = better(known[place], least, vectors[place], cost)
         return known
 
 

@@ -57,12 +57,11 @@ def moved(x: Tensor, field: Tensor) -> Tensor:
     planes = between_pixels(x)
     around = F.pad(field.float(), (1, 1, 1, 1), mode="replicate").to(field.dtype)
     offset = (torch.arange(BLOCK, device=x.device, dtype=x.dtype) + 0.5) / BLOCK - 0.5  # from the centre, in blocks
+    shares = [(-offset).clamp(min=0), 1 - offset.abs(), offset.clamp(min=0)]  # of the block before, its own, the next
     rows, columns = field.shape[2:]
     out = torch.zeros_like(x)
     for down in (0, 1, 2):
         for right in (0, 1, 2):
-            # how much a pixel listens to its own block, and to the ones before and after it
-            shares = [(-offset).clamp(min=0), 1 - offset.abs(), offset.clamp(min=0)]
             share = (shares[down][:, None] * shares[right]).repeat(rows, columns)
             vectors = around[:, :, down : down + rows, right : right + columns]
             out = out + share * taken(planes, spread(vectors), x.shape[2:])
@@ -100,7 +99,7 @@ def refined(field: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
             for right in (-step, 0, step):
                 if down or right:
                     move = torch.tensor([down, right], device=field.device)[:, None, None]
-                    field, best = better(field, best, centre + move, error)
+                    field, best = better(field, best, centre + move, error(centre + move))
     return field
 
 
@@ -112,16 +111,13 @@ def smoothed(field: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
         usual = field.flatten(2).median(2).values[..., None, None].expand_as(field)
         for other in (*neighbours(field), expected, usual, torch.zeros_like(field)):
             other = other.to(field.dtype)
-            cost = error(other) + BIT * bits(other - expected)
-            field = torch.where((cost < own)[:, None], other, field)
-            own = torch.minimum(own, cost)
+            field, own = better(field, own, other, error(other) + BIT * bits(other - expected))
     return field
 
 
-def better(field: Tensor, best: Tensor, other: Tensor, error: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Of two fields the vectors with the smaller error."""
-    cost = error(other)
-    return torch.where((cost < best)[:, None], other, field), torch.minimum(cost, best)
+def better(field: Tensor, least: Tensor, other: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Of two fields, whose vectors cost ``least`` and ``cost``, the cheaper vectors and their cost."""
+    return torch.where((cost < least)[:, None], other, field), torch.minimum(cost, least)
 
 
 def bits(difference: Tensor) -> Tensor:
