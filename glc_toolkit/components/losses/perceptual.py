@@ -1,6 +1,7 @@
 """Perceptual distances as losses. A model trained on one should say so beside its score on it."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glc_toolkit.components.metrics.dists import DISTS
@@ -11,17 +12,23 @@ from glc_toolkit.types import StepOutput
 
 class PerceptualLoss(nn.Module):
     """A metric of the first ``fraction`` of the batch, and of a random window of ``side`` pixels if given: VGG16 costs
-    more than a light codec, and crops are in random order, so a part gives much the same gradient on average."""
+    more than a light codec, and crops are in random order, so a part gives much the same gradient on average. With
+    ``jitter``, :func:`jittered` changes both pictures first."""
 
-    def __init__(self, metric: nn.Module, fraction: float, side: int | None):
+    def __init__(self, metric: nn.Module, fraction: float, side: int | None, jitter: float = 0.0):
         super().__init__()
         check_fraction(fraction)
+        if not 0 <= jitter < 1:
+            raise ValueError(f"jitter has to be in [0, 1), not {jitter}")
         self.metric = metric
         self.fraction = fraction
         self.side = side
+        self.jitter = jitter
 
     def forward(self, out: StepOutput) -> Tensor:
         x, x_hat = part(out, self.fraction, self.side)
+        if self.jitter:
+            x, x_hat = jittered(x, x_hat, self.jitter)  # pyright: ignore[reportCallIssue]
         return self.metric(x_hat, x).mean()
 
 
@@ -45,18 +52,40 @@ def window(x: Tensor, x_hat: Tensor, side: int) -> tuple[Tensor, Tensor]:
     return x[place], x_hat[place]
 
 
+@torch.compiler.disable  # or it would compile what follows again for every size
+def jittered(x: Tensor, x_hat: Tensor, amount: float) -> tuple[Tensor, Tensor]:
+    """Both pictures, changed alike at random, as in E-LPIPS (Kettunen et al., 2019).
+
+    They are shifted by up to 8 pixels, resized by a factor in [1 - ``amount``, 1 + ``amount`` / 3] and multiplied by a
+    gain in 1 +- ``amount`` / 3. A network that looks at pixels in fixed places minds dots at some of these places too
+    little, and a generator finds them. Where the places move, it cannot.
+    """
+    shift = min(8, min(x.shape[-2:]) // 4)
+    top, left = torch.randint(shift + 1, (2,)).tolist()
+    u, v = torch.rand(2).tolist()
+    scale, gain = 1 - amount + 4 / 3 * amount * u, 1 + (2 * v - 1) * amount / 3
+    height, width = x.shape[-2] - shift, x.shape[-1] - shift
+    size = [round(scale * height), round(scale * width)]
+
+    def change(picture: Tensor) -> Tensor:
+        seen = picture[..., top : top + height, left : left + width]
+        return gain * F.interpolate(seen, size, mode="bilinear", antialias=True)
+
+    return change(x), change(x_hat)
+
+
 class LPIPSLoss(PerceptualLoss):
     """LPIPS on ``net`` ("vgg" as in the paper, or "alex")."""
 
-    def __init__(self, net: str = "vgg", fraction: float = 1.0, side: int | None = None):
-        super().__init__(LPIPS(net), fraction, side)
+    def __init__(self, net: str = "vgg", fraction: float = 1.0, side: int | None = None, jitter: float = 0.0):
+        super().__init__(LPIPS(net), fraction, side, jitter)
 
 
 class DISTSLoss(PerceptualLoss):
     """DISTS."""
 
-    def __init__(self, fraction: float = 1.0, side: int | None = None):
-        super().__init__(DISTS(), fraction, side)
+    def __init__(self, fraction: float = 1.0, side: int | None = None, jitter: float = 0.0):
+        super().__init__(DISTS(), fraction, side, jitter)
 
 
 class GridLoss(PerceptualLoss):
