@@ -172,15 +172,15 @@ def stills(path: Path, model: api.GLCImage) -> list[dict]:
 def video_results(name: str, folder: Path, clips: tuple[str, ...]) -> None:
     file, model = RESULTS / name / "clips.json", zoo.load(ROOT / "zoo" / name)
     rows = json.loads(file.read_text()) if file.exists() else []
-    searched, levels = f"{name}-effort{EFFORT}", [float(level) for level in range(model.levels)]
+    own, levels = model.config["name"], [float(level) for level in range(model.levels)]
     for path in sorted(folder.iterdir()):
         if clips and path.name not in clips:
             continue
         known = {row["codec"] for row in rows if row["clip"] == path.name}
-        if name not in known:
+        if own not in known:
             rows += video.compare(path, model, levels, FRAMES, EVERY, done=print)
             rows += stills(path, model.image)
-        if searched not in known:
+        if f"{own}-effort{EFFORT}" not in known:
             rows += video.compare(path, model, levels, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
         write(rows, file)
     curves = [

@@ -225,7 +225,8 @@ def by_level(model: str) -> dict[str, list[dict]]:
 def clip_effort(model: str) -> str:
     """A video model without effort and with."""
     columns = {"bpp": "bpp", "lpips-alex": "LPIPS-Alex", "dists": "DISTS"}
-    plain, searched = (rows for name, rows in by_level(model).items() if name.startswith(model))
+    bare, _ = versions.split(model)
+    plain, searched = (rows for name, rows in by_level(model).items() if name.startswith(bare))
     with_effort = [f"`--effort 32`: {name}" for name in columns.values()]
     cells = [
         [str(level), *(number(row[key], DIGITS[key]) for row in pair for key in columns)]
@@ -236,14 +237,16 @@ def clip_effort(model: str) -> str:
 
 def clip_rivals(model: str) -> str:
     """A low and the highest level of a video model beside x265 and x264."""
-    wanted = {f"{model}-effort32": f"{model} `--effort 32`", model: model, "x265": "x265", "x264": "x264"}
-    means = by_level(model)
+    bare, _ = versions.split(model)
+    wanted = {f"{bare}-effort32": f"{bare} `--effort 32`", bare: bare, "x265": "x265", "x264": "x264"}
+    means, columns = by_level(model), ("bpp", "psnr", "lpips-alex", "lpips-vgg", "dists")
     rows = [
-        [title, str(level), *(number(means[name][level][key], DIGITS[key]) for key in ("bpp", "lpips-alex", "dists"))]
-        for level in (1, len(means[model]) - 1)
+        [title, str(level), *(number(means[name][level].get(key), DIGITS[key]) for key in columns)]
+        for level in (1, len(means[bare]) - 1)
         for name, title in wanted.items()
+        if name in means
     ]
-    return markdown(["codec", "level", "bpp", "lpips-alex", "dists"], rows)
+    return markdown(["codec", "level", *columns], rows)
 
 
 def codec(name: str) -> str:

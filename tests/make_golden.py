@@ -1,7 +1,7 @@
 """Writes the golden streams of tests/data: run once for a new format version or a newly released model.
 
 python -m tests.make_golden glc-image-0.03@1
-python -m tests.make_golden glc-video-0.01
+python -m tests.make_golden glc-video-0.01@1
 """
 
 import hashlib
@@ -41,12 +41,16 @@ def photo() -> Image.Image:
 
 
 def model_of(name: str) -> str:
-    """The model that a golden picture's file names."""
-    return name.rsplit("-", 1)[0]
+    """The model that a golden file names."""
+    return name.removesuffix(".glv").removesuffix("-v2") if name.endswith(".glv") else name.rsplit("-", 1)[0]
 
 
 def golden_frames() -> list[Image.Image]:
     return [photo().crop((100 + 2 * i, 100 + i, 276 + 2 * i, 244 + i)) for i in range(12)]
+
+
+def known(index: Path) -> dict:
+    return json.loads(index.read_text()) if index.exists() else {}
 
 
 def main(model: str) -> None:
@@ -57,15 +61,16 @@ def main(model: str) -> None:
             f"{model}.glv": api.encode_video(golden_frames(), model, quality=1.5, intra_period=8),
             f"{model}-v2.glv": api.encode_video(small, model, max_bytes=300, intra_period=8),
         }
-        golden = {}
+        index = DATA / "golden_video.json"
+        golden = known(index)
         for name, chunks in streams.items():
             data = b"".join(chunks)
             (DATA / name).write_bytes(data)
             golden[name] = references_hash(data)
-        (DATA / "golden_video.json").write_text(json.dumps(golden, indent=2) + "\n")
+        index.write_text(json.dumps(golden, indent=2) + "\n")
         return
     index = DATA / "golden.json"
-    golden = json.loads(index.read_text()) if index.exists() else {}
+    golden = known(index)
     for quality, size in ((0, (200, 130)), (None, (333, 257)), (1.5, (64, 1))):
         data = api.encode(photo().crop((100, 100, 100 + size[0], 100 + size[1])), model=model, quality=quality)
         name = f"{model}-{size[0]}x{size[1]}.glc"

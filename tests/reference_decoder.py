@@ -277,6 +277,7 @@ def read_y(decoder: RangeDecoder, network: Network, config: dict, params: np.nda
     table = tensors["entropy_model.scale_table"]
     skip = config["entropy_model"].get("args", {}).get("skip", True)
     y_hat, all_rows, all_symbols = np.zeros_like(means), [], []
+    sent = np.zeros(means.shape[1:], bool)
     reduced = network.conv("context.reduction", params) if "context.reduction.weight" in tensors else params
     for k, mask in enumerate(masks(config["context"]["name"], *means.shape)):
         if k > 0:
@@ -286,9 +287,10 @@ def read_y(decoder: RangeDecoder, network: Network, config: dict, params: np.nda
         symbols = np.zeros(means.shape, np.int64)
         symbols[coded] = decoder.symbols(rows, cdf, offset)
         y_hat = y_hat + symbols + means * mask
+        sent |= symbols.any(0)
         all_rows.append(rows)
         all_symbols.append(symbols[coded])
-    return {"rows": all_rows, "symbols": all_symbols, "y_hat": y_hat * np.maximum(step, 0.5)}
+    return {"rows": all_rows, "symbols": all_symbols, "y_hat": y_hat * np.maximum(step, 0.5), "sent": sent}
 
 
 def downsampling(backbone: dict) -> int:

@@ -133,6 +133,13 @@ class VideoNetwork(Network):
         return l_hat + context[: len(l_hat)] if residual else l_hat
 
 
+def near(sent: np.ndarray) -> np.ndarray:
+    """Where ``sent`` is true, and beside it."""
+    height, width = sent.shape
+    padded = np.pad(sent, 1)
+    return np.any([padded[i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
+
+
 def shuffled(x: np.ndarray, side: int) -> np.ndarray:
     """Channels to ``side`` x ``side`` pixels a position."""
     channels, height, width = x.shape
@@ -255,8 +262,11 @@ def decode(data: bytes, folder: Path):
                 l_hat = network.moved(l_hat, read_field(decoder, network, *blocks), side)
             context = network.context_of(l_hat, adaptor, args["temporal"].get("keep", False))
             params = network.hyper_decode(decoder, context, fresh, args["hyper"].get("tokens", 16))
-            y_hat = read_y(decoder, network, config, params)["y_hat"]
-            l_hat = network.synthesis(y_hat, quality, context, args["transform"].get("residual", False))
+            y = read_y(decoder, network, config, params)
+            before, residual = l_hat, args["transform"].get("residual", False)
+            l_hat = network.synthesis(y["y_hat"], quality, context, residual)
+            if config.get("skip"):
+                l_hat = np.where(near(y["sent"]), l_hat, before)
         yield l_hat
 
 

@@ -73,7 +73,7 @@ def test_a_header_alone_is_no_picture():
 def test_a_video_that_shrinks_while_it_is_read(tmp_path):
     """A map of it would end the process with SIGBUS."""
     path = tmp_path / "clip.glv"
-    path.write_bytes((DATA / "glc-video-0.01.glv").read_bytes() + bytes(2**16))
+    path.write_bytes((DATA / "glc-video-0.01@1.glv").read_bytes() + bytes(2**16))
     data = bitstream.read(path)
     with path.open("r+b") as file:
         file.truncate(3)
@@ -82,7 +82,7 @@ def test_a_video_that_shrinks_while_it_is_read(tmp_path):
 
 
 def test_pipes_are_read(tmp_path):
-    for name in ("glc-video-0.01.glv", "glc-image-0.03@1-64x1.glc"):
+    for name in ("glc-video-0.01@1.glv", "glc-image-0.03@1-64x1.glc"):
         pipe, data = tmp_path / name, (DATA / name).read_bytes()
         os.mkfifo(pipe)
         threading.Thread(target=pipe.write_bytes, args=(data,)).start()

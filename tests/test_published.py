@@ -398,7 +398,7 @@ def test_published_p_frames(published_video, same):
     reference = Reference(l_hat, 0)
     for t in (1, 2, 3):
         l = model.analysis(picture(128, 192, 0.3 * t))
-        context, fresh = model.temporal_context(reference)
+        context, fresh, _ = model.temporal_context(reference)
         assert fresh == (t == 1)
         same(f"video.{t}.context", context)
         y = model.transform.analysis(l, quality, context)

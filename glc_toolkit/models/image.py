@@ -60,7 +60,7 @@ class GLCImage(GLCModel):
         """The part of :meth:`forward` between the two halves of the backbone."""
         y = self.transform.analysis(l, quality)
         hyper: HyperOutput = self.hyper(y)
-        y_hat, likelihoods = self.estimate(y, hyper["params"])
+        y_hat, _, likelihoods = self.estimate(y, hyper["params"])
         return {
             "l": l,
             "l_hat": self.synthesis(y_hat, quality),
@@ -110,7 +110,8 @@ class GLCImage(GLCModel):
         """Run the entropy encoder alone on one latent -> the ``y_hat`` that :meth:`decode_latent` will give."""
         self.check_ready(encoder=True)
         y = self.transform.analysis(l, self.qualities(self.quality_of(quality_code), 1, l.device))
-        return self.write(encoder, y, self.hyper.encode(encoder, y))
+        y_hat, _ = self.write(encoder, y, self.hyper.encode(encoder, y))
+        return y_hat
 
     @torch.no_grad()
     def decode_payload(self, stream: bytes, quality_code: int, shape: tuple[int, int], preview: bool = False) -> Tensor:
@@ -127,7 +128,8 @@ class GLCImage(GLCModel):
         self.check_ready()
         factor = self.downsampling_factor
         params = self.hyper.decode(decoder, tuple(-(-side // factor) for side in shape))
-        return self.read(NoSymbols() if preview else decoder, params)
+        y_hat, _ = self.read(NoSymbols() if preview else decoder, params)
+        return y_hat
 
     def sections(self, stream: bytes, shape: tuple[int, int]) -> dict[str, int]:
         """Bytes of z and of each pass of y in the stream of an image of ``shape``; they add up to its length."""

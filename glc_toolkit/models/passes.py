@@ -25,8 +25,9 @@ class Passes(nn.Module):
     entropy_model: Any  #: of the registry, a ``types.ResidualModel``
     step_bound: LowerBound
 
-    def estimate(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantize ``y`` (B, C, h, w) without writing bytes -> ``y_hat`` and the likelihood of each symbol.
+    def estimate(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantize ``y`` (B, C, h, w) without writing bytes -> ``y_hat``, ``sent`` as :meth:`passes` has it, and the
+        likelihood of each symbol.
 
         Gradients of ``y_hat`` = symbols + means go to ``y``, straight through. They go to a mean where its symbol is
         zero, and most are: there the mean is all that a decoder sees. Any other symbol makes up for its mean. With the
@@ -44,11 +45,11 @@ class Passes(nn.Module):
                 symbols = symbols + (means.detach() - means) * (mask & (symbols != 0))
             return symbols
 
-        y_hat = self.passes(params, scales, means, quantize) * step
-        return y_hat, self.entropy_model.likelihood(all_residuals, all_scales)
+        y_hat, sent = self.passes(params, scales, means, quantize)
+        return y_hat * step, sent, self.entropy_model.likelihood(all_residuals, all_scales)
 
-    def write(self, encoder: Encoder, y: Tensor, params: Tensor) -> Tensor:
-        """Code one sample's ``y`` -> the ``y_hat`` that :meth:`read` will give."""
+    def write(self, encoder: Encoder, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Code one sample's ``y`` -> the ``y_hat`` and ``sent`` that :meth:`read` will give."""
         step, scales, means = self.split(params)
         y = y.to(params.dtype) / step
 
@@ -59,10 +60,11 @@ class Passes(nn.Module):
             self.entropy_model.put(encoder, symbols[coded], rows[coded])
             return symbols
 
-        return self.passes(params, scales, means, put) * step
+        y_hat, sent = self.passes(params, scales, means, put)
+        return y_hat * step, sent
 
-    def read(self, decoder: Decoder | NoSymbols, params: Tensor) -> Tensor:
-        """``y_hat`` (1, C, h, w), the same bits as in :meth:`write`."""
+    def read(self, decoder: Decoder | NoSymbols, params: Tensor) -> tuple[Tensor, Tensor]:
+        """``y_hat`` (1, C, h, w) and ``sent``, the same bits as in :meth:`write`."""
         step, scales, means = self.split(params)
 
         def get(mask: Tensor, scales: Tensor, means: Tensor) -> Tensor:
@@ -72,7 +74,8 @@ class Passes(nn.Module):
             symbols[coded] = self.entropy_model.get(decoder, rows[coded]).to(symbols.dtype)
             return symbols
 
-        return self.passes(params, scales, means, get) * step
+        y_hat, sent = self.passes(params, scales, means, get)
+        return y_hat * step, sent
 
     def split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``params`` -> ``step``, ``scales``, ``means``."""
@@ -83,15 +86,19 @@ class Passes(nn.Module):
         """In evaluation, entropy parameters on the grid that the fixed-point networks work on."""
         return parameters if self.training else fixed(parameters)
 
-    def passes(self, params: Tensor, scales: Tensor, means: Tensor, code: Callable) -> Tensor:
-        """Run the coding order; ``code(mask, scales, means)`` gives the symbols of a pass, zero outside its mask."""
+    def passes(self, params: Tensor, scales: Tensor, means: Tensor, code: Callable) -> tuple[Tensor, Tensor]:
+        """Run the coding order; ``code(mask, scales, means)`` gives the symbols of a pass, zero outside its mask.
+
+        Returns ``y_hat`` in steps, and ``sent`` (B, 1, h, w): whether any symbol of a position is other than zero."""
         reduced = self.context.reduce(params)
-        y_hat = torch.zeros_like(means)
+        y_hat, sent = torch.zeros_like(means), torch.zeros_like(means[:, :1], dtype=torch.bool)
         for k, mask in enumerate(self.context.masks(means)):
             if k > 0:
                 scales, means = map(self.on_grid, self.context(k, y_hat, reduced))
-            y_hat = y_hat + code(mask, scales, means) + means * mask
-        return y_hat
+            symbols = code(mask, scales, means)
+            y_hat = y_hat + symbols + means * mask
+            sent = sent | (symbols != 0).any(1, keepdim=True)
+        return y_hat, sent
 
 
 class Sections(CountingDecoder):

@@ -4,6 +4,7 @@ I frame: the image model, x -> l_hat.
 P frame: previous l_hat, moved if the temporal context follows motion --temporal--> c, the context
          x --backbone--> l --transform, given c--> y --hyper, given c--> z, params
          y --passes--> y_hat --transform, given c--> l_hat --backbone--> x_hat
+         with skip: where no symbol is sent, l_hat is the previous one, moved
 
 The only memory of a decoder is ``l_hat``. It decides the context of the next frame and so its symbols: in evaluation
 everything up to ``l_hat`` runs in fixed point, and a decoder never drifts.
@@ -12,6 +13,7 @@ everything up to ``l_hat`` runs in fixed point, and a decoder never drifts.
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from compressai.registry import register_model
 from torch import Tensor, nn
 
@@ -33,7 +35,7 @@ from glc_toolkit.types import (
 )
 
 Quality = TypeVar("Quality", Tensor, float)
-KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels")
+KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels", "skip")
 SLOTS = ("temporal", "transform", "hyper", "context", "entropy_model")
 
 
@@ -74,6 +76,9 @@ class GLCVideo(GLCModel):
             * ``cycle``: the temporal adaptor of each frame in turn.
             * ``image_levels``: qualities of the intra frame at the lowest and at the highest ``quality``; by default
               the whole range of the image model. An intra frame may be better than P frames, since many depend on it.
+            * ``skip``: whether ``l_hat`` stays what it was, but for motion, at positions whose symbols are zero and
+              whose eight neighbours' symbols are zero; by default not. Without it, what the networks of P frames do
+              to a still picture adds up from frame to frame.
     """
 
     def __init__(self, config: dict):
@@ -84,6 +89,7 @@ class GLCVideo(GLCModel):
         self.intra_period = config.get("intra_period", 96)
         self.refresh = config.get("refresh", 32)
         self.cycle = tuple(config.get("cycle", (0, 1, 0, 2, 0, 2, 0, 2)))
+        self.skip = config.get("skip", False)
         if self.intra_period < 1 or self.refresh < 1 or not self.cycle:
             raise ValueError("intra_period and refresh are at least 1, and cycle names an adaptor")
         self.image = GLCImage(config["image"])
@@ -186,21 +192,32 @@ class GLCVideo(GLCModel):
         """One P frame's latent, given the frame before, without writing bytes. ``motion`` is what :meth:`motion` gives,
         for a caller that codes a frame more than once."""
         motion = self.motion(l, reference) if motion is None else motion
-        context, fresh = self.temporal_context(reference, motion)
+        context, fresh, moved = self.temporal_context(reference, motion)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
         hyper: HyperOutput = self.hyper(y, context, fresh)
-        y_hat, of_y = self.estimate(y, hyper["params"])
+        y_hat, sent, of_y = self.estimate(y, hyper["params"])
         likelihoods: InterLikelihoods = {"y": of_y, **hyper["likelihoods"]}
         if motion is not None:
             likelihoods["motion"] = self.temporal.likelihood(motion)
         return {
             "l": l,
-            "l_hat": self.transform.synthesis(y_hat, quality, context),
+            "l_hat": self.synthesis(y_hat, sent, quality, context, moved),
             "y_hat": y_hat,
             "likelihoods": likelihoods,
             "hyper_loss": hyper["loss"],
             "indices": hyper.get("indices"),
         }
+
+    def synthesis(self, y_hat: Tensor, sent: Tensor, quality: Tensor, context: Tensor, moved: Tensor) -> Tensor:
+        """``l_hat`` of a P frame: what the transform makes of ``y_hat``, and with ``skip`` that alone where symbols are
+        ``sent``."""
+        l_hat = self.transform.synthesis(y_hat, quality, context)
+        if not self.skip:
+            return l_hat
+        near = F.max_pool2d(sent.to(l_hat.dtype), 3, 1, 1) > 0
+        kept = torch.where(near, l_hat, moved.to(l_hat.dtype))
+        # a position that sends nothing yet gets the gradient as if it did, or it would never begin to
+        return l_hat + (kept - l_hat).detach() if self.training else kept
 
     def motion(self, l: Tensor, reference: Reference) -> Tensor | None:
         """The motion from ``reference`` to the frame of ``l``, where the temporal context follows one."""
@@ -208,15 +225,16 @@ class GLCVideo(GLCModel):
             return None
         return self.temporal.estimate(l, reference.l_hat if reference.l is None else reference.l)
 
-    def temporal_context(self, reference: Reference, motion: Tensor | None = None) -> tuple[Tensor, bool]:
-        """The context of the frame after ``reference``, and whether that starts afresh."""
+    def temporal_context(self, reference: Reference, motion: Tensor | None = None) -> tuple[Tensor, bool, Tensor]:
+        """The context of the frame after ``reference``, whether that starts afresh, and the latent of ``reference``,
+        moved."""
         age = reference.age + 1
         fresh = age % self.refresh == 1 % self.refresh
         adaptor = None if fresh else self.cycle[age % len(self.cycle)]
         l_hat = reference.l_hat.to(dtype_of(self.exact_temporal[0], reference.l_hat.dtype))
         if motion is not None:
             l_hat = self.temporal.move(l_hat, motion)
-        return self.temporal(l_hat, adaptor), fresh
+        return self.temporal(l_hat, adaptor), fresh, l_hat
 
     # -- bytes --------------------------------------------------------------------------------------------------
 
@@ -298,10 +316,11 @@ class GLCVideo(GLCModel):
         motion = self.motion(l, reference) if motion is None else motion
         if motion is not None:
             self.temporal.put(encoder, motion)
-        context, fresh = self.temporal_context(reference, motion)
+        context, fresh, moved = self.temporal_context(reference, motion)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
-        y_hat = self.write(encoder, y, self.hyper.encode(encoder, y, context, fresh))
-        return Reference(self.transform.synthesis(y_hat, quality, context), reference.age + 1, l), encoder.bytes()
+        y_hat, sent = self.write(encoder, y, self.hyper.encode(encoder, y, context, fresh))
+        l_hat = self.synthesis(y_hat, sent, quality, context, moved)
+        return Reference(l_hat, reference.age + 1, l), encoder.bytes()
 
     @torch.no_grad()
     def decode_payload(
@@ -315,9 +334,9 @@ class GLCVideo(GLCModel):
         quality = self.qualities(self.quality_of(quality_code), 1, reference.l_hat.device)
         height, width = reference.l_hat.shape[-2:]
         motion = self.temporal.get(decoder, (height, width)) if isinstance(self.temporal, Moving) else None
-        context, fresh = self.temporal_context(reference, motion)
-        y_hat = self.read(decoder, self.hyper.decode(decoder, context, fresh))
-        return Reference(self.transform.synthesis(y_hat, quality, context), reference.age + 1)
+        context, fresh, moved = self.temporal_context(reference, motion)
+        y_hat, sent = self.read(decoder, self.hyper.decode(decoder, context, fresh))
+        return Reference(self.synthesis(y_hat, sent, quality, context, moved), reference.age + 1)
 
     def _intra_reference(self, y_hat: Tensor, image_code: int) -> Reference:
         quality = self.image.qualities(self.image.quality_of(image_code), 1, y_hat.device)

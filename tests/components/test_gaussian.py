@@ -49,7 +49,7 @@ def test_means_learn_where_every_symbol_is_zero():
     model = GLCImage(tiny.MODEL).train()
     params = torch.zeros(1, 3 * tiny.MODEL["channels"], 4, 4, requires_grad=True)
     y = torch.full((1, tiny.MODEL["channels"], 4, 4), 0.01, requires_grad=True)
-    y_hat, _ = model.estimate(y, params)
+    y_hat, _, _ = model.estimate(y, params)
     first = model.context.masks(y_hat)[0].expand_as(y)  # its means are those of the parameters
     y_hat[first].sum().backward()
     assert (params.grad.chunk(3, 1)[2][first] > 0).all()
