@@ -5,9 +5,11 @@ import os
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, partial
+from itertools import takewhile
 from statistics import fmean
 from typing import BinaryIO, TypeVar
 
@@ -15,14 +17,17 @@ import torch
 from PIL import Image
 
 from glc_toolkit import bitstream, io, videostream, zoo
+from glc_toolkit.ahead import ahead
 from glc_toolkit.defaults import MODEL as DEFAULT_MODEL
 from glc_toolkit.defaults import VIDEO_MODEL as DEFAULT_VIDEO_MODEL
 from glc_toolkit.facts import Facts
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
+from glc_toolkit.models.video import Reference
 from glc_toolkit.ratecontrol import Budget, RateControl
 from glc_toolkit.types import BitstreamError
 
 Model = TypeVar("Model", bound=GLCModel)
+Record = videostream.Frame | videostream.Damage
 CODES = {GLCImage: "pictures", GLCVideo: "videos"}
 
 
@@ -196,12 +201,28 @@ def encode_video(
     fps = Fraction(fps).limit_denominator(1001)
     if fps <= 0:
         raise ValueError(f"fps has to be positive, not {fps}")
-    header = reference = told = None
-    number = -1
-    for number, frame in enumerate(frames):
+    size = before = None
+
+    def analysed(numbered: tuple[int, io.Picture]) -> tuple[int, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """What a frame needs of the frames alone, not of how they are coded."""
+        nonlocal size, before
+        number, frame = numbered
         x = io.to_tensor(frame, max_pixels, codec.downsampling_factor).to(_device(codec))
         height, width = x.shape[-2:]
+        size = size or (width, height)
+        if (width, height) != size:
+            raise io.PictureError(f"frame {number} is {width} x {height}, the first was {size[0]} x {size[1]}")
+        before = before if number % period else None
+        l = codec.frame_analysis(x, before)
+        motion = None if before is None else codec.motion(l, before)
+        before = Reference(l, 0, l)
+        return number, x, l, motion
+
+    header = reference = told = None
+    number = -1
+    for number, x, l, motion in ahead(analysed, enumerate(frames)):
         if header is None:
+            height, width = x.shape[-2:]
             fingerprint = codec.fingerprint()[: bitstream.FINGERPRINT_BYTES]
             varies = max_bytes is not None or target_bpp is not None
             header = videostream.VideoHeader(fingerprint, code, width, height, period, fps, colour, varies)
@@ -209,14 +230,8 @@ def encode_video(
                 share = None if target_bpp is None else target_bpp * width * height / 8
                 budget = Budget(period, count, max_bytes, share)
                 control = RateControl(budget, codec.quality_code(codec.levels - 1), len(header.to_bytes()))
-        if (width, height) != (header.width, header.height):
-            raise io.PictureError(
-                f"frame {number} is {width} x {height}, the first was {header.width} x {header.height}"
-            )
         intra = number % period == 0
         reference = None if intra else reference
-        l = codec.frame_analysis(x, reference)
-        motion = None if reference is None else codec.motion(l, reference)
         given = {"reference": reference, "motion": motion}
         coded = cache(partial(codec.encode_payload, l, **given))  # by quality code
         if control:
@@ -300,32 +315,55 @@ def decode_video(
     end = math.inf if frames is None else start + frames
     at, number = _seek(data, at, start, max_gap)
     shape = (header.height, header.width)
-    reference = picture = None
-    for item in videostream.records(data, at, number, max_gap):
-        if item.number >= end:
-            return
+    reference = last = picture = None
+
+    def decoded(item: Record) -> tuple[Record, Reference | None]:
+        nonlocal reference
+        if isinstance(item, videostream.Damage):
+            reference = None
+        else:
+            with _in_frame(item.number):
+                if reference is None and not item.intra:
+                    raise BitstreamError(f"frame {item.number} has no intra frame before it")
+                before = None if item.intra else reference
+                reference = model.decode_payload(item.payload, item.quality_code, shape, before)
+        return item, reference
+
+    def drawn(frame: tuple[Record, Reference | None]) -> tuple[Record, Image.Image | None]:
+        nonlocal last
+        before, last = last, frame
+        item, found = frame
+        if isinstance(item, videostream.Damage) and before and before[0].number < start:
+            item, found = before  # what is repeated was not drawn yet
+        elif item.number < start:
+            found = None
+        if found is None:
+            return frame[0], None
+        with _in_frame(item.number):
+            return frame[0], io.to_pillow(model.reconstruct(found, shape))
+
+    items = takewhile(lambda item: item.number < end, videostream.records(data, at, number, max_gap))
+    for item, new in ahead(drawn, ahead(decoded, items)):
+        picture = picture if new is None else new
         if isinstance(item, videostream.Damage):
             if strict:
                 raise BitstreamError(item.reason)
             (report or _warn)(item)
-            if picture is None and reference is not None:  # the reference is a frame before ``start``
-                picture = io.to_pillow(model.reconstruct(reference, shape))
-            reference = None
             if picture is not None:
-                last = item.number if item.resumes is None else int(min(item.resumes, end))
-                for _ in range(max(item.number, start), last):
+                resumes = item.number if item.resumes is None else int(min(item.resumes, end))
+                for _ in range(max(item.number, start), resumes):
                     yield picture
-            continue
-        try:
-            if reference is None and not item.intra:
-                raise BitstreamError(f"frame {item.number} has no intra frame before it")
-            reference = model.decode_payload(item.payload, item.quality_code, shape, None if item.intra else reference)
-            shown = model.reconstruct(reference, shape) if item.number >= start else None
-        except BitstreamError as error:  # the checksum was right: an encoder wrote this, or it is a forgery
-            raise BitstreamError(f"frame {item.number}: {error}") from error
-        if shown is not None:
-            picture = io.to_pillow(shown)
+        elif picture is not None and item.number >= start:
             yield picture
+
+
+@contextmanager
+def _in_frame(number: int) -> Iterator[None]:
+    """Say which frame cannot be decoded. Its checksum was right: an encoder wrote this, or it is a forgery."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise BitstreamError(f"frame {number}: {error}") from error
 
 
 def _seek(data: bytes, at: int, start: int, max_gap: int | None) -> tuple[int, int]:

@@ -15,7 +15,7 @@ LAYERS = [
     {"hookspecs", "types", "paths", "facts", "mark", "progress", "lazy", "defaults"},
     {"registry", "coder"},
     {"components"},
-    {"bitstream", "colour", "timeline", "versions", "modelfolder"},
+    {"ahead", "bitstream", "colour", "timeline", "versions", "modelfolder"},
     {"stills"},
     {"io"},
     {"videostream", "footage", "frames"},
