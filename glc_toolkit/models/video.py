@@ -215,9 +215,7 @@ class GLCVideo(GLCModel):
         if not self.skip:
             return l_hat
         near = F.max_pool2d(sent.to(l_hat.dtype), 3, 1, 1) > 0
-        kept = torch.where(near, l_hat, moved.to(l_hat.dtype))
-        # a position that sends nothing yet gets the gradient as if it did, or it would never begin to
-        return l_hat + (kept - l_hat).detach() if self.training else kept
+        return torch.where(near, l_hat, moved.to(l_hat.dtype))
 
     def motion(self, l: Tensor, reference: Reference) -> Tensor | None:
         """The motion from ``reference`` to the frame of ``l``, where the temporal context follows one."""
