@@ -12,7 +12,8 @@ the photographs of the gallery, alone and beside other codecs. Their decoded pic
 
 A video model codes the first 96 frames of each clip of the folder ``CLIPS`` with one intra frame, at each level,
 without effort and with. x265 and x264 get no fewer bytes than the model without effort. The image model of the
-intra frames codes every eighth frame alone; all metrics are of these frames. ``images/video.png`` shows the means.
+intra frames codes every eighth frame alone; all metrics are of these frames. ``images/video.png`` shows the means,
+``images/video.webp`` a clip.
 """
 
 import json
@@ -24,7 +25,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from make_tables import CLIPS, IMAGE, RESULTS, ROOT, main, means
+from make_tables import CLIPS, IMAGE, RESULTS, ROOT, VIDEO, main, means
 from PIL import Image
 
 import glc_toolkit as glc
@@ -33,6 +34,7 @@ from glc_toolkit.evaluation import video
 from glc_toolkit.evaluation.codecs import named
 from glc_toolkit.evaluation.curves import plot
 from glc_toolkit.evaluation.evaluate import METRICS, measure
+from glc_toolkit.evaluation.learned import GLCClip
 from glc_toolkit.models import GLCVideo
 
 IMAGES = ROOT / "docs" / "images"
@@ -48,6 +50,7 @@ COMPARED = ("avif-quarter", "avif-half", "avif", "jxl", "x265")  # in the tutori
 EFFORTS = (10,)
 STILL, EFFORT = "its image model", 32
 FRAMES, EVERY = 96, 8
+LOOP_CLIP, LOOP_LEVEL, LOOP_SIDE, LOOP_EVERY = "cityCC0.mpg", 2.0, 320, 3  # CC0, so a cut of it may be shown
 
 
 def write(facts, file: Path) -> None:
@@ -169,6 +172,21 @@ def stills(path: Path, model: api.GLCImage) -> list[dict]:
     return rows
 
 
+def side_by_side(path: Path, model: GLCVideo, level: float) -> None:
+    """A loop for the page: the middle of a clip, its original, the model, and x265 in no fewer bytes."""
+    clip, frames = video.read(path, FRAMES)
+    own = GLCClip(model, level)
+    data = own.encode(frames, fps=clip.fps)
+    crf = video.nearest(frames, "libx265", clip.fps, len(data))
+    columns = [frames, own.decode(data), video.classic(frames, "libx265", clip.fps, crf).decoded]
+    top, left = ((length - LOOP_SIDE) // 2 for length in frames[0].shape[:2])
+    place = slice(top, top + LOOP_SIDE), slice(left, left + LOOP_SIDE)
+    shown = [Image.fromarray(np.concatenate([frame[place] for frame in row], 1)) for row in zip(*columns, strict=True)]
+    first, *rest = shown[::LOOP_EVERY]
+    times = {"duration": round(1000 * LOOP_EVERY / clip.fps), "loop": 0}
+    first.save(IMAGES / "video.webp", save_all=True, append_images=rest, quality=60, method=6, **times)
+
+
 def video_results(name: str, folder: Path, clips: tuple[str, ...]) -> None:
     file, model = RESULTS / name / "clips.json", zoo.load(ROOT / "zoo" / name)
     rows = json.loads(file.read_text()) if file.exists() else []
@@ -183,6 +201,8 @@ def video_results(name: str, folder: Path, clips: tuple[str, ...]) -> None:
         if f"{own}-effort{EFFORT}" not in known:
             rows += video.compare(path, model, levels, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
         write(rows, file)
+        if path.name == LOOP_CLIP and name == VIDEO and not (IMAGES / "video.webp").exists():
+            side_by_side(path, model, LOOP_LEVEL)
     curves = [
         {"name": codec, "description": f"{FRAMES} frames, mean of the clips", "results": results}
         for codec, results in means(rows).items()
