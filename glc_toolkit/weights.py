@@ -149,6 +149,8 @@ class Budget(TorchDispatchMode):
             self.left -= args[0].numel() * math.prod(args[1])
         elif op is torch.ops.aten.linspace.default:  # on the meta device it imports sympy, half a second
             self.left -= 1024 + args[2]
+        elif op.overloadpacket is torch.ops.aten.arange and all(isinstance(arg, int) for arg in args):
+            self.left -= 1024 + len(range(*args))  # likewise, and it imports torch._dynamo, another second
         elif not any(isinstance(arg, Tensor) for arg in args):  # made of sizes alone
             self.left -= 1024 + op(*args, **{**kwargs, "device": "meta"}).numel()
         if self.left < 0:
