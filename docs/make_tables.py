@@ -15,6 +15,7 @@ page shows those of the default models. New weights need ``make_results.py``, th
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -271,6 +272,18 @@ def ablations(_: str) -> str:
     return markdown(["arm", "level", *columns.values()], rows)
 
 
+def seconds(table: str, _: str) -> str:
+    """A table of ``results/seconds.json``, which is measured by hand: ``columns`` has the decimals of each."""
+    facts = read("seconds.json")[table]
+    rows = []
+    for name, *values in facts["rows"]:
+        columns = zip(values, facts["columns"].values(), strict=True)
+        cells = [name, *("" if value is None else f"{value:.{digits}f}" for value, digits in columns)]
+        rows.append([f"**{cell}**" if cell and name.endswith(", all") else cell for cell in cells])
+    caption = f"{facts['what']}; {facts['how']}. Machine: {facts['machine']}. Version: {facts['version']}."
+    return f"{caption}\n\n{markdown(['', *facts['columns']], rows)}"
+
+
 def platforms(_: str) -> str:
     """From tests/data/platforms.json, and the second decoder, which the tests run on every golden stream."""
     data = ROOT / "tests" / "data"
@@ -298,6 +311,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "clip-rivals": clip_rivals,
     "ablations": ablations,
     "platforms": platforms,
+    **{f"seconds-{table}": partial(seconds, table) for table in read("seconds.json")},
 }
 
 

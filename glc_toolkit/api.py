@@ -139,6 +139,18 @@ def decode(
         if preview:
             raise ValueError("a preview is of a picture, not of a video")
         return decode_video(data, model, max_pixels=max_pixels, precision=precision, device=device)
+    return decode_picture(data, model, preview, max_pixels, precision, device)
+
+
+def decode_picture(
+    data: bytes,
+    model: str | GLCModel | None = None,
+    preview: bool = False,
+    max_pixels: int | None = None,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> Image.Image:
+    """Decompress a GLC file that is a picture. Arguments and errors are those of :func:`decode`."""
     stream, model = open_stream(data, model, max_pixels, precision, device)
     x_hat = model.decode_payload(stream.payload, stream.quality_code, (stream.height, stream.width), preview)
     return io.to_pillow(x_hat)

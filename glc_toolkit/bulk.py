@@ -385,14 +385,14 @@ class Worker:
             raise BitstreamError("it is a video, which glc decode reads")
         model = self.model or self.known(bitstream.parse(data).fingerprint)
         output, text = BytesIO(), mark.sentence(model.config.get("name", "unnamed")) if self.job.mark else ""
-        picture = cast(Image.Image, api.decode(data, model, max_pixels=self.job.max_pixels))
+        picture = api.decode_picture(data, model, max_pixels=self.job.max_pixels)
         picture.save(output, "png", **mark.options(".png", text))
         return output.getvalue(), facts_of(output.getvalue())
 
     def measure(self, data: bytes) -> tuple[bytes, dict]:
         x = io.to_tensor(opened(data), self.job.max_pixels)
         stream = self.stream(io.to_pillow(x))
-        decoded = cast(Image.Image, api.decode(stream, self.model, max_pixels=self.job.max_pixels))
+        decoded = api.decode_picture(stream, self.model, max_pixels=self.job.max_pixels)
         values = evaluate.measure(io.to_tensor(decoded), x, self.distances)
         row = {"bytes": len(stream), "bpp": 8 * len(stream) / (x.shape[-1] * x.shape[-2]), **values}
         return stream, {key: value if math.isfinite(value) else None for key, value in row.items()}

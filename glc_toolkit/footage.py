@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -26,7 +27,7 @@ FLUSHES = 64  # times that a decoder with no more to come may fail
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders of the second layer, which FFmpeg's own pass over
 
 
-def library() -> Any:
+def library() -> ModuleType:
     """The package PyAV. Raises :class:`PictureError` if it is not installed."""
     try:
         import av

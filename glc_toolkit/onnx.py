@@ -14,21 +14,23 @@ it.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from glc_toolkit.models.image import GLCImage
+from glc_toolkit.models import GLCImage, GLCModel
 from glc_toolkit.types import Exportable
 
 
-def export(model: GLCImage, folder: Path, width: int, height: int) -> list[Path]:
+def export(model: GLCModel, folder: Path, width: int, height: int) -> list[Path]:
     """Write the networks for pictures of one size, which is padded to multiples of the model's factor.
 
-    Raises ``ValueError`` for a hyper module that is no :class:`glc_toolkit.types.Exportable`."""
-    if not isinstance(model.hyper, Exportable):
-        raise ValueError(f"the hyper module {model.config['hyper']['name']!r} lacks symbols or params")
+    Raises ``ValueError`` for a video model, and for a hyper module that is no :class:`glc_toolkit.types.Exportable`."""
+    if not isinstance(model, GLCImage):
+        raise ValueError("only the networks of a picture model can be written, and this is a video model")
+    exportable(model)
     folder.mkdir(parents=True, exist_ok=True)
     model = model.plain()
     for module in model.modules():  # vector-quantize-pytorch asks a tensor whether it is initialized; a graph cannot
@@ -38,30 +40,30 @@ def export(model: GLCImage, folder: Path, width: int, height: int) -> list[Path]
     x = model.pad(torch.zeros(1, 3, height, width))
     files = []
     with torch.no_grad():
-        for name, owner, call, inputs in networks(model, x):
+        for name, slot, call, inputs in networks(model, x):
             files.append(folder / f"{name}.onnx")
-            network = _Network(owner, call).eval()
+            network = _Network(model.get_submodule(slot), call).eval()
             torch.onnx.export(network, inputs, files[-1], dynamo=True, external_data=False, verbose=False)
     return files
 
 
-def networks(model: GLCImage, x: Tensor) -> Iterator[tuple[str, nn.Module, Callable, tuple]]:
-    """Name, module, function and example inputs of every network, in the order that a picture passes them."""
-    quality = torch.full((1,), model.default_quality)
+def networks(model: GLCImage, x: Tensor) -> Iterator[tuple[str, str, Callable, tuple]]:
+    """Name, slot, function and example inputs of every network, in the order that a picture passes them."""
+    quality, hyper, context = torch.full((1,), model.default_quality), exportable(model), model.context
     l = model.backbone.analysis(x)
-    yield "backbone_analysis", model.backbone, model.backbone.analysis, (x,)
+    yield "backbone_analysis", "backbone", model.backbone.analysis, (x,)
     y = model.transform.analysis(l, quality)
-    yield "transform_analysis", model.transform, model.transform.analysis, (l, quality)
-    symbols = model.hyper.symbols(y)
-    yield "hyper_analysis", model.hyper, model.hyper.symbols, (y,)
-    params = model.hyper.params(symbols)
-    yield "hyper_synthesis", model.hyper, model.hyper.params, (symbols,)
-    reduced = model.context.reduce(params)
-    yield "context_reduction", model.context, model.context.reduce, (params,)
-    for k in range(1, len(model.context.masks(y))):
-        yield f"context_{k}", model.context, _pass(model.context, k), (y, reduced)
-    yield "transform_synthesis", model.transform, model.transform.synthesis, (y, quality)
-    yield "backbone_synthesis", model.backbone, model.backbone.synthesis, (l,)
+    yield "transform_analysis", "transform", model.transform.analysis, (l, quality)
+    symbols = hyper.symbols(y)
+    yield "hyper_analysis", "hyper", hyper.symbols, (y,)
+    params = hyper.params(symbols)
+    yield "hyper_synthesis", "hyper", hyper.params, (symbols,)
+    reduced = context.reduce(params)
+    yield "context_reduction", "context", context.reduce, (params,)
+    for k in range(1, len(context.masks(y))):
+        yield f"context_{k}", "context", partial(context, k), (y, reduced)
+    yield "transform_synthesis", "transform", model.transform.synthesis, (y, quality)
+    yield "backbone_synthesis", "backbone", model.backbone.synthesis, (l,)
 
 
 def through_runtime(model: GLCImage, folder: Path) -> GLCImage:
@@ -83,15 +85,19 @@ def through_runtime(model: GLCImage, folder: Path) -> GLCImage:
     model = model.plain()
     model.backbone.analysis, model.backbone.synthesis = network("backbone_analysis"), network("backbone_synthesis")
     model.transform.analysis, model.transform.synthesis = network("transform_analysis"), network("transform_synthesis")
-    model.hyper.symbols, model.hyper.params = network("hyper_analysis"), network("hyper_synthesis")
+    hyper = exportable(model)
+    hyper.symbols, hyper.params = network("hyper_analysis"), network("hyper_synthesis")
     model.context.reduce = network("context_reduction")
     passes = {k: network(f"context_{k}") for k in range(1, len(list(folder.glob("context_[0-9]*.onnx"))) + 1)}
-    model.context.forward = lambda k, *inputs: passes[k](*inputs)
+    model.get_submodule("context").forward = lambda k, *inputs: passes[k](*inputs)
     return model
 
 
-def _pass(context: nn.Module, k: int) -> Callable:
-    return lambda y_hat, reduced: context(k, y_hat, reduced)
+def exportable(model: GLCImage) -> Exportable:
+    """The hyper module of ``model``. Raises ``ValueError`` for one whose two networks cannot be written."""
+    if not isinstance(model.hyper, Exportable):
+        raise ValueError(f"the hyper module {model.config['hyper']['name']!r} lacks symbols or params")
+    return model.hyper
 
 
 class _Network(nn.Module):

@@ -8,7 +8,7 @@ are made of registry components alone.
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -322,7 +322,8 @@ def convert(tensors: dict[str, Tensor], kind: str, image: dict[str, Tensor] | No
         raise ValueError(f"not finite: {', '.join(bad[:5])}")
     model.load_state_dict({name: floats.pop(checkpoint.name(name)) for name in ours}, strict=False)
     if intra is not None:
-        cast(GLCVideo, model).image.load_state_dict(intra.model.state_dict())
+        assert isinstance(model, GLCVideo)
+        model.image.load_state_dict(intra.model.state_dict())
         floats |= intra.predictors
     return Imported(model, floats, skipped)
 

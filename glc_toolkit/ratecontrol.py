@@ -10,11 +10,10 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from glc_toolkit import videostream
 
-Coded = Callable[[int], tuple[Any, bytes]]  # a quality code -> anything, and the payload of the frame at hand
+Coded = Callable[[int], tuple[object, bytes]]  # a quality code -> anything, and the payload of the frame at hand
 EVERY = 8  # frames from one choice of the quality to the next; a change costs three bytes, and shows
 NEAR = 4  # a change of the code, of 255, that is not worth it
 MEMORY = 0.95  # how much the bytes of a frame count one frame later

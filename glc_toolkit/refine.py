@@ -248,6 +248,6 @@ def differentiable(model: Model) -> Model:
         if isinstance(module, GLCModel):  # a video model has an image model in it
             module.training = True  # or it would go back to fixed point
     to_floating_point(network)
-    for part in (network.transform, network.context, network.entropy_model):
-        part.train()
+    for slot in ("transform", "context", "entropy_model"):
+        network.get_submodule(slot).train()
     return network

@@ -218,7 +218,8 @@ def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 def check(component: object, promises: type, name: str) -> None:
     """Raise ``ValueError`` if ``component`` lacks a member of a protocol of :mod:`glc_toolkit.types`."""
-    members = [m for m in (*promises.__annotations__, *vars(promises)) if not m.startswith("_")]
+    names = [name for owner in promises.__mro__ for name in (*inspect.get_annotations(owner), *vars(owner))]
+    members = [name for name in names if not name.startswith("_")]
     if missing := [member for member in members if not hasattr(component, member)]:
         raise ValueError(f"{name} lacks {', '.join(missing)} of glc_toolkit.types.{promises.__name__}")
 

@@ -9,6 +9,7 @@ position; ``quality`` (B,) floats in [0, levels - 1].
 - The TypedDicts say what each key of a result is.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
@@ -52,6 +53,12 @@ class Component:
     """Latents that two tiles share where a picture is too large for a backbone, 1 to 85. A quarter of them, next to
     each edge, is not used."""
 
+    shortest_side: int = 1
+    """Of the pictures that a metric is measured on, in pixels."""
+
+    most_pixels: float = math.inf
+    """Of these pictures, height times width."""
+
     @property
     def exact(self) -> Sequence[nn.Module]:
         """The modules that decoding runs, each with a fixed-point form (:mod:`glc_toolkit.components.fixed_point`).
@@ -60,7 +67,16 @@ class Component:
         return ()
 
 
-Trait = Literal["conditional", "encoder_only", "pixels_only", "example_args", "tile_overlap", "exact"]
+Trait = Literal[
+    "conditional",
+    "encoder_only",
+    "pixels_only",
+    "example_args",
+    "tile_overlap",
+    "shortest_side",
+    "most_pixels",
+    "exact",
+]
 
 
 def trait(component: object, name: Trait) -> Any:
@@ -130,15 +146,29 @@ class Quantizer(Protocol):
 
 @runtime_checkable
 class Transform(Protocol):
-    """Latent <-> what is coded, with one learned gain per level, interpolated between.
-
-    A transform with ``conditional = True`` takes the temporal context as the last argument of both methods."""
+    """Latent <-> what is coded, with one learned gain per level, interpolated between. One with ``conditional = True``
+    is an :class:`InterTransform`."""
 
     levels: int
 
     def analysis(self, l: Tensor, quality: Tensor) -> Tensor: ...
 
     def synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor: ...
+
+
+class InterTransform(Protocol):
+    """A transform that takes the temporal context, too."""
+
+    levels: int
+
+    @property
+    def exact(self) -> Sequence[nn.Module]:
+        """All that decoding runs, each with a fixed-point form."""
+        ...
+
+    def analysis(self, l: Tensor, quality: Tensor, context: Tensor) -> Tensor: ...
+
+    def synthesis(self, y_hat: Tensor, quality: Tensor, context: Tensor) -> Tensor: ...
 
 
 @runtime_checkable
@@ -151,13 +181,16 @@ class Temporal(Protocol):
         ...
 
 
-@runtime_checkable
-class Hyper(Protocol):
-    """Side information, and what the decoder learns from it. Also a ``compressai.latent_codecs.LatentCodec``.
+class HasTables(Protocol):
+    """What codes symbols, and so has coding tables."""
 
-    One with ``conditional = True`` takes the temporal context: ``hyper(y, context, fresh)``, ``encode(encoder, y,
-    context, fresh)`` and ``decode(decoder, context, fresh)``; ``fresh`` is True for a frame that starts afresh.
-    """
+    def update(self, force: bool = False) -> bool:
+        """Fill the coding tables; True if that was needed."""
+        ...
+
+
+class SideInformation(HasTables, Protocol):
+    """What the hyper modules of pictures and of videos share."""
 
     downsampling: int  #: of z against y
 
@@ -165,6 +198,12 @@ class Hyper(Protocol):
     def exact(self) -> Sequence[nn.Module]:
         """All that decoding runs, each with a fixed-point form."""
         ...
+
+
+@runtime_checkable
+class Hyper(SideInformation, Protocol):
+    """Side information, and what the decoder learns from it. Also a ``compressai.latent_codecs.LatentCodec``. One with
+    ``conditional = True`` is an :class:`InterHyper`."""
 
     def __call__(self, y: Tensor) -> "HyperOutput": ...
 
@@ -176,13 +215,19 @@ class Hyper(Protocol):
         """Read z of the given grid and return the very ``params`` that the encoder had."""
         ...
 
-    def update(self, force: bool = False) -> bool:
-        """Fill the coding tables of z; True if that was needed."""
-        ...
+
+class InterHyper(SideInformation, Protocol):
+    """A hyper module that takes the temporal context, too. ``fresh`` is True for a frame that starts afresh."""
+
+    def __call__(self, y: Tensor, context: Tensor, fresh: bool) -> "HyperOutput": ...
+
+    def encode(self, encoder: "SymbolEncoder", y: Tensor, context: Tensor, fresh: bool) -> Tensor: ...
+
+    def decode(self, decoder: "SymbolDecoder", context: Tensor, fresh: bool) -> Tensor: ...
 
 
 @runtime_checkable
-class EntropyCoder(Protocol):
+class EntropyCoder(HasTables, Protocol):
     """Every entropy model: writes and reads symbols by its coding tables. It also is a
     ``compressai.entropy_models.EntropyModel``; ``TableCoding`` of :mod:`glc_toolkit.components.entropy.tables` has all
     of this."""
@@ -195,15 +240,10 @@ class EntropyCoder(Protocol):
         """Read a symbol for each of ``rows`` (n,) -> (n,) int64."""
         ...
 
-    def update(self, force: bool = False) -> bool:
-        """Fill the coding tables; True if that was needed."""
-        ...
-
 
 @runtime_checkable
-class ResidualModel(Protocol):
-    """The entropy model of y: integers, given a scale for each. (That of z is the hyper module's own affair: the
-    categorical ones ask for likelihoods and ``rows`` of indices.)"""
+class ResidualModel(EntropyCoder, Protocol):
+    """The entropy model of y: integers, given a scale for each."""
 
     def quantize_residual(self, residual: Tensor, scales: Tensor) -> Tensor:
         """The symbols of a residual, as floats that pass gradients straight through."""
@@ -217,12 +257,36 @@ class ResidualModel(Protocol):
         """Row of the coding tables for each scale; -1 codes nothing and leaves zero."""
         ...
 
-    def put(self, encoder: "SymbolEncoder", symbols: Tensor, rows: Tensor) -> None: ...
 
-    def get(self, decoder: "SymbolDecoder", rows: Tensor) -> Tensor: ...
+class IndexModel(EntropyCoder, Protocol):
+    """The entropy model of z in a hyper module with a codebook."""
 
-    def update(self, force: bool = False) -> bool:
-        """Fill the coding tables; True if that was needed."""
+    def __call__(self, indices: Tensor) -> Tensor:
+        """Likelihood of each index (B, G, h, w)."""
+        ...
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Row of the coding tables for each index."""
+        ...
+
+
+class DensityModel(EntropyCoder, Protocol):
+    """The entropy model of z in a hyper module of integers."""
+
+    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """``z`` (B, C, h, w) with noise in training, and the likelihood of each element."""
+        ...
+
+    def medians(self) -> Tensor:
+        """The ``z`` (1, C, 1, 1) of the symbol zero."""
+        ...
+
+    def symbols(self, z: Tensor) -> Tensor:
+        """The integer of each element, as a float."""
+        ...
+
+    def rows(self, z: Tensor) -> Tensor:
+        """Row of the coding tables for each element."""
         ...
 
 
@@ -343,7 +407,7 @@ class Unit(Protocol):
 
 
 @runtime_checkable
-class Moving(Protocol):
+class Moving(HasTables, Protocol):
     """A temporal context that follows motion, which each P frame sends before all else. A field is (B, 2, rows,
     columns) int64, of vectors (down, right) in units of its own."""
 
@@ -365,10 +429,6 @@ class Moving(Protocol):
 
     def get(self, decoder: "SymbolDecoder", shape: tuple[int, int]) -> Tensor:
         """Read the field of a latent of ``shape`` (h, w)."""
-        ...
-
-    def update(self, force: bool = False) -> bool:
-        """Fill the coding tables; True if that was needed."""
         ...
 
 

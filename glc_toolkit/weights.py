@@ -15,7 +15,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -103,8 +102,8 @@ def rebuild(path: Path, facts: dict) -> GLCModel:
     with Budget(elements):
         model = models.build(facts["config"]).float()  # whatever the default is
     own = model.state_dict()
-    for name, wanted in own.items():
-        stored = cast(Tensor, tensors.get(name, wanted))
+    for name, stored in tensors.items():
+        wanted = own.get(name, stored)
         if stored.dtype != wanted.dtype and not (stored.is_floating_point() and wanted.is_floating_point()):
             raise ValueError(f"{name} is of {stored.dtype}, not {wanted.dtype}")
     model.load_state_dict({**tensors, **{name: own[name] for name in own if name.endswith("_extra_state")}})
@@ -113,7 +112,7 @@ def rebuild(path: Path, facts: dict) -> GLCModel:
             check_tables(name, part)
     model.eval()
     model.quality_of(model.quality_code(None))  # the default is one of its levels, and a byte holds them
-    cast(Any, model).dry_run()
+    model.dry_run()
     if (fingerprint := model.fingerprint().hex()) != facts["fingerprint"]:
         raise ValueError(f"its metadata promise the fingerprint {facts['fingerprint']}, its weights have {fingerprint}")
     return model
@@ -149,6 +148,8 @@ class Budget(TorchDispatchMode):
             self.left -= args[0].numel() * math.prod(args[1])
         elif op is torch.ops.aten.linspace.default:  # on the meta device it imports sympy, half a second
             self.left -= 1024 + args[2]
+        elif op.overloadpacket is torch.ops.aten.arange and all(isinstance(arg, int) for arg in args):
+            self.left -= 1024 + len(range(*args))  # likewise, and it imports torch._dynamo, another second
         elif not any(isinstance(arg, Tensor) for arg in args):  # made of sizes alone
             self.left -= 1024 + op(*args, **{**kwargs, "device": "meta"}).numel()
         if self.left < 0:

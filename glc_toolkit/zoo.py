@@ -179,7 +179,7 @@ def card_facts(model: str | os.PathLike) -> Facts:
     at the default quality. What a card does not say is left out. ``fault`` says why a folder cannot be read."""
     folder = locate(model)
     _, version = versions.split(folder.name)
-    facts: dict[str, Any] = {"name": os.fspath(model), "version": version}
+    facts: dict[str, object] = {"name": os.fspath(model), "version": version}
     try:
         config = weights.read_facts(folder / WEIGHTS)["config"]
     except ModelFileError as error:
@@ -288,7 +288,7 @@ def register_with_compressai() -> None:
 class InHalf(torch.nn.Module):
     """The model that CompressAI's ``eval_model --half`` runs: its pictures are float16, its backbone is in bf16."""
 
-    model: Any  # a GLCImage
+    model: GLCImage
 
     def __init__(self, model: GLCImage):
         super().__init__()

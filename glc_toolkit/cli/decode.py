@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -128,7 +128,7 @@ def _decode_picture(data, model, preview, max_pixels, precision, device) -> tupl
 
     try:
         _, loaded = api.open_stream(data, model, max_pixels, precision, device)
-        return cast("Image.Image", api.decode(data, loaded, preview, max_pixels)), loaded, []
+        return api.decode_picture(data, loaded, preview, max_pixels), loaded, []
     except api.BitstreamError:
         found, picture = diagnose(data, model, max_pixels, device) if preview else (None, None)
         if not found or not picture:

@@ -1,15 +1,10 @@
 """``glc zoo``."""
 
-from typing import TYPE_CHECKING, cast
-
 import click
 
 from glc_toolkit.cli.group import Misuse, cli
 from glc_toolkit.cli.options import ANY, FILE, as_json, completed, model_names, overwrite_options, parse_size
 from glc_toolkit.cli.output import may_replace, print_table, progress_bar, show
-
-if TYPE_CHECKING:
-    from glc_toolkit.models import GLCImage
 
 
 @cli.group("zoo")
@@ -132,5 +127,5 @@ def zoo_export(model, folder, size, as_json):
 
     with progress_bar() as bar:
         bar.add_task("export", total=None)
-        files = onnx.export(cast("GLCImage", zoo.load(model)), folder, width, height)
+        files = onnx.export(zoo.load(model), folder, width, height)
     show([str(file) for file in files], as_json, "\n".join(map(str, files)))

@@ -180,7 +180,7 @@ class _Stages:
             for owner, method, name in (
                 (model.backbone, "analysis", "backbone analysis"),
                 (model.backbone, "synthesis", "backbone synthesis"),
-                (getattr(model, "temporal", None), "forward", "temporal context"),
+                *([(model.temporal, "forward", "temporal context")] if isinstance(model, GLCVideo) else []),
                 (model.transform, "analysis", "transform analysis"),
                 (model.transform, "synthesis", "transform synthesis"),
                 (model.hyper, "encode", "hyper"),
@@ -191,8 +191,7 @@ class _Stages:
                 (coder.Encoder, "bytes", "entropy coder"),
                 (coder.Decoder, "get", "entropy coder"),
             ):
-                if hasattr(owner, method):
-                    stack.enter_context(replaced(owner, method, partial(self.timed, name)))
+                stack.enter_context(replaced(owner, method, partial(self.timed, name)))
             yield
 
     def timed(self, name: str, call: Callable) -> Callable:

@@ -16,6 +16,7 @@ from torch import nn
 from glc_toolkit import io, registry
 from glc_toolkit.defaults import METRICS as METRICS
 from glc_toolkit.evaluation import memory
+from glc_toolkit.types import trait
 
 TEXT = ("setting", "image", "sha256", "matched")  # keys of a row that are no measurement
 Signal = TypeVar("Signal", Image.Image, list[np.ndarray])  # a picture, or frames (H, W, 3) uint8 of one size
@@ -86,7 +87,7 @@ def measure(x_hat: torch.Tensor, x: torch.Tensor, distances: dict[str, nn.Module
 
 def limits(metric: nn.Module) -> tuple[int, float]:
     """The shortest side and the most pixels that a metric is measured at, as it says itself."""
-    return getattr(metric, "shortest_side", 1), getattr(metric, "most_pixels", math.inf)
+    return trait(metric, "shortest_side"), trait(metric, "most_pixels")
 
 
 def no_value(rows: list[dict]) -> str | None:

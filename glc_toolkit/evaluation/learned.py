@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class GLC:
         return api.encode(picture, self.model, self.quality, effort=self.effort, max_pixels=self.max_pixels)
 
     def decode(self, data: bytes) -> Image.Image:
-        return cast(Image.Image, api.decode(data, self.model, max_pixels=self.max_pixels))
+        return api.decode_picture(data, self.model, max_pixels=self.max_pixels)
 
 
 @dataclass

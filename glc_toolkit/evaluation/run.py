@@ -180,11 +180,10 @@ class Store:
         self.arrays: dict[tuple, np.ndarray] = {}
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
-            for key, row in self._read():
+            for key, row in self._read(folder / ROWS):
                 self.rows[key] = {k: math.nan if v is None else v for k, v in row.items()}
 
-    def _read(self) -> Iterator[tuple[tuple, dict]]:
-        file = cast(Path, self.folder) / ROWS
+    def _read(self, file: Path) -> Iterator[tuple[tuple, dict]]:
         try:
             lines = file.read_text("utf-8").split("\n") if file.is_file() else [""]
         except UnicodeDecodeError as error:
@@ -227,7 +226,7 @@ class Store:
         if not self.folder:
             self.arrays[net, picture, key] = make()
             return
-        file = self._file(net, picture, key)
+        file = feature_file(self.folder, net, picture, key)
         file.parent.mkdir(exist_ok=True)
         with io.replacing(file) as partial:
             np.save(partial, make(), allow_pickle=False)
@@ -235,13 +234,17 @@ class Store:
     def features(self, net: str, picture: str, key: str) -> np.ndarray:
         if not self.folder:
             return self.arrays[net, picture, key]
-        return np.load(self._file(net, picture, key), allow_pickle=False)
+        return np.load(feature_file(self.folder, net, picture, key), allow_pickle=False)
 
     def _has(self, net: str, picture: str, key: str) -> bool:
-        return self._file(net, picture, key).is_file() if self.folder else (net, picture, key) in self.arrays
+        if not self.folder:
+            return (net, picture, key) in self.arrays
+        return feature_file(self.folder, net, picture, key).is_file()
 
-    def _file(self, net: str, picture: str, key: str) -> Path:
-        return cast(Path, self.folder) / "features" / f"{net}-{picture[:16]}-{key or 'original'}.npy"
+
+def feature_file(folder: Path, net: str, picture: str, key: str) -> Path:
+    """Where a :class:`Store` keeps the features of a picture: of the original, if there is no ``key``."""
+    return folder / "features" / f"{net}-{picture[:16]}-{key or 'original'}.npy"
 
 
 def write(result: dict, file: Path) -> None:

@@ -4,9 +4,8 @@ import os
 from typing import TYPE_CHECKING, cast
 
 import torch
-from PIL import Image
 
-from glc_toolkit import api, bitstream, io, zoo
+from glc_toolkit import api, bitstream, io
 from glc_toolkit.evaluation.bits import bit_map
 from glc_toolkit.models.image import GLCImage
 
@@ -39,7 +38,7 @@ def show(
         coded = bytes(bitstream.read(coded))
     if coded is None:
         model = model or api.DEFAULT_MODEL
-    codec = model if isinstance(model, GLCImage) or model is None else cast(GLCImage, zoo.load(model))
+    codec = model if isinstance(model, GLCImage) or model is None else GLCImage.from_pretrained(model)
     if coded is None:
         coded = api.encode(x, model=codec or api.DEFAULT_MODEL, quality=quality)
     caption = "reconstruction"
@@ -47,7 +46,7 @@ def show(
         stream, codec = api.open_stream(coded, codec)
         quality = codec.quality_of(stream.quality_code)
         caption = f"{len(coded):,} bytes, {8 * len(coded) / (stream.width * stream.height):.4f} bpp"
-        coded = cast(Image.Image, api.decode(coded, model=codec))
+        coded = api.decode_picture(coded, codec)
     x_hat = io.to_tensor(cast(io.Picture, coded))
     if x_hat.shape != x.shape:
         sizes = [f"{t.shape[-1]} x {t.shape[-2]}" for t in (x, x_hat)]

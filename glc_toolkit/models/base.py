@@ -4,8 +4,6 @@ How a latent is coded is in :mod:`glc_toolkit.models.passes`, training and codin
 config, state and fingerprint in :mod:`glc_toolkit.models.identity`.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from compressai.models import CompressionModel
@@ -17,7 +15,7 @@ from glc_toolkit.models.modes import Modes
 from glc_toolkit.models.passes import Passes
 from glc_toolkit.models.seal import Seal
 from glc_toolkit.models.tiles import tiled
-from glc_toolkit.types import BitstreamError, PictureError, ResidualModel, trait
+from glc_toolkit.types import Backbone, BitstreamError, InterTransform, PictureError, ResidualModel, Transform, trait
 
 COMMON = ("model", "name", "channels", "levels", "default_quality")  # keys of a config, besides those of components
 ZEROS = bytes(2**20)  # a stream that is longer than the symbols of one pixel can be
@@ -52,7 +50,8 @@ class GLCModel(Passes, Modes, CompressionModel):
     Raises ``ValueError`` for a config that lacks something, or has what no model of this kind knows.
     """
 
-    transform: Any  #: of the registry; the other slots are declared where they are used
+    backbone: Backbone  #: the other slots are declared where they are used
+    transform: Transform | InterTransform
 
     def __init__(self, config: dict, slots: tuple[str, ...], more: tuple[str, ...] = ()):
         super().__init__()
@@ -75,6 +74,10 @@ class GLCModel(Passes, Modes, CompressionModel):
     @property
     def downsampling_factor(self) -> int:
         """Sides of ``x`` are padded to multiples of this."""
+        raise NotImplementedError
+
+    def dry_run(self) -> None:
+        """Decode an empty stream, which raises an error if the parts of the entropy decoder do not fit together."""
         raise NotImplementedError
 
     def check_parts(self) -> None:

@@ -90,7 +90,7 @@ class Identity(nn.Module):
         return self._declared("pixels_only")
 
     def _declared(self, attribute: Trait) -> tuple[str, ...]:
-        names = {slot: trait(getattr(self, slot), attribute) for slot in self.slots}
+        names = {slot: trait(self.get_submodule(slot), attribute) for slot in self.slots}
         if wrong := [slot for slot, prefixes in names.items() if isinstance(prefixes, str)]:
             raise ValueError(f"{attribute} of the {wrong[0]} is a string; it has to be a tuple of prefixes")
         return tuple(f"{slot}.{prefix}" for slot, prefixes in names.items() for prefix in prefixes)
@@ -110,7 +110,7 @@ class Identity(nn.Module):
         """Name, size, levels, the component in each slot with its parameters, and the fingerprint."""
 
         def part(slot: str) -> str:
-            return f"{self.config[slot]['name']}, {_parameters(getattr(self, slot)):,} parameters"
+            return f"{self.config[slot]['name']}, {_parameters(self.get_submodule(slot)):,} parameters"
 
         return Facts(
             {

@@ -12,7 +12,7 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder, NoSymbols
 from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
 from glc_toolkit.models.passes import Sections
-from glc_toolkit.types import BitstreamError, HyperOutput, ImageOutput, LatentOutput, trait
+from glc_toolkit.types import BitstreamError, Hyper, ImageOutput, LatentOutput, Transform, trait
 
 SLOTS = ("backbone", "transform", "hyper", "context", "entropy_model")
 
@@ -25,6 +25,9 @@ class GLCImage(GLCModel):
         config: ``{"model": "image", "channels": C, "levels": n, "default_quality": q}`` and one component for each of
             ``backbone``, ``transform``, ``hyper``, ``context``, ``entropy_model``, as in :func:`registry.build`.
     """
+
+    transform: Transform
+    hyper: Hyper
 
     def __init__(self, config: dict):
         super().__init__(config, SLOTS)
@@ -59,7 +62,7 @@ class GLCImage(GLCModel):
     def code_latent(self, l: Tensor, quality: Tensor) -> LatentOutput:
         """The part of :meth:`forward` between the two halves of the backbone."""
         y = self.transform.analysis(l, quality)
-        hyper: HyperOutput = self.hyper(y)
+        hyper = self.hyper(y)
         y_hat, _, likelihoods = self.estimate(y, hyper["params"])
         return {
             "l": l,
@@ -73,7 +76,7 @@ class GLCImage(GLCModel):
 
     def synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """``y_hat`` -> ``l_hat``, in the precision of the transform's decoder."""
-        decoder = trait(self.transform, "exact") or [self.transform]
+        decoder = trait(self.transform, "exact") or [self.get_submodule("transform")]
         return self.transform.synthesis(y_hat.to(dtype_of(decoder[0], torch.float32)), quality)
 
     # -- bytes --------------------------------------------------------------------------------------------------
@@ -127,7 +130,7 @@ class GLCImage(GLCModel):
         """The entropy decoder alone -> ``y_hat`` (1, C, h, w) for an image of ``shape``, the same bits as encoded."""
         self.check_ready()
         factor = self.downsampling_factor
-        params = self.hyper.decode(decoder, tuple(-(-side // factor) for side in shape))
+        params = self.hyper.decode(decoder, (-(-shape[0] // factor), -(-shape[1] // factor)))
         y_hat, _ = self.read(NoSymbols() if preview else decoder, params)
         return y_hat
 

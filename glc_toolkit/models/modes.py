@@ -8,7 +8,7 @@ set_precision()  the backbone in bf16 or int8, for coding alone
 
 import copy
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from glc_toolkit.components.fixed_point import to_fixed_point, to_floating_point
 from glc_toolkit.components.int8 import has_int8, to_int8
 from glc_toolkit.models.identity import Identity, without_wrapper
 from glc_toolkit.models.seal import Seal
+from glc_toolkit.types import HasTables, SideInformation
 
 PRECISIONS = ("float32", "bf16", "int8", "auto")
 Model = TypeVar("Model", bound="Modes")
@@ -26,20 +27,17 @@ Model = TypeVar("Model", bound="Modes")
 class Modes(Identity):
     """Training, evaluation, precision, and whether the coding tables hold."""
 
-    # components of the registry
-    backbone: Any
-    hyper: Any
-    context: Any
-    entropy_model: Any
+    hyper: SideInformation
+    entropy_model: HasTables
     seals: tuple[Seal, Seal]  #: of the weights that the tables are of: a decoder's, an encoder's
 
     @property
     def exact(self) -> list[nn.Module]:
         """The modules that decode symbols. They run in fixed point in evaluation."""
-        return [*self.hyper.exact, self.context]
+        return [*self.hyper.exact, self.get_submodule("context")]
 
     @property
-    def with_tables(self) -> list[Any]:
+    def with_tables(self) -> list[HasTables]:
         """The components that have coding tables."""
         return [self.hyper, self.entropy_model]
 
@@ -124,7 +122,7 @@ class Modes(Identity):
         tensors = {
             f"{slot}.{name}": tensor
             for slot in slots
-            for name, tensor in getattr(self, slot).state_dict(keep_vars=True).items()
+            for name, tensor in self.get_submodule(slot).state_dict(keep_vars=True).items()
         }
         return {n: t for n, t in tensors.items() if isinstance(t, Tensor) and not n.startswith(left_out)}
 
@@ -160,9 +158,9 @@ class Modes(Identity):
         if precision != self.precision:
             self._only_float32("go back to float32")
             self._fingerprint = self.fingerprint()
-            self.backbone.to(torch.bfloat16, memory_format=torch.channels_last)
+            backbone = self.get_submodule("backbone").to(torch.bfloat16).to(memory_format=torch.channels_last)
             if precision == "int8":
-                to_int8(self.backbone)
+                to_int8(backbone)
             self.precision = precision
         return self
 

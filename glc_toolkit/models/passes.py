@@ -8,7 +8,6 @@ pass starts from:
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from compressai.ops import LowerBound
@@ -16,13 +15,14 @@ from torch import Tensor, nn
 
 from glc_toolkit.coder import CountingDecoder, Decoder, Encoder, NoSymbols
 from glc_toolkit.components.fixed_point import fixed
+from glc_toolkit.types import Context, ResidualModel
 
 
 class Passes(nn.Module):
     """The passes of ``y``: estimated for training, written, and read back to the same bits."""
 
-    context: Any  #: of the registry, a ``types.Context``
-    entropy_model: Any  #: of the registry, a ``types.ResidualModel``
+    context: Context
+    entropy_model: ResidualModel
     step_bound: LowerBound
 
     def estimate(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ The only memory of a decoder is ``l_hat``. It decides the context of the next fr
 everything up to ``l_hat`` runs in fixed point, and a decoder never drifts.
 """
 
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +22,18 @@ from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.models.base import ZEROS, GLCModel, dtype_of
 from glc_toolkit.models.image import GLCImage
 from glc_toolkit.types import (
+    Backbone,
     BitstreamError,
     ClipLatents,
     ClipOutput,
-    HyperOutput,
+    HasTables,
+    InterHyper,
     InterLikelihoods,
     InterOutput,
+    InterTransform,
     LatentOutput,
     Moving,
+    Temporal,
     Trait,
     trait,
 )
@@ -81,6 +85,10 @@ class GLCVideo(GLCModel):
               to a still picture adds up from frame to frame.
     """
 
+    temporal: Temporal
+    transform: InterTransform
+    hyper: InterHyper
+
     def __init__(self, config: dict):
         super().__init__(config, SLOTS, KEYS)
         if "image" not in config:
@@ -111,7 +119,7 @@ class GLCVideo(GLCModel):
         )
         self.hyper = registry.build("hyper", config["hyper"], channels=channels)
         for slot in ("transform", "hyper"):
-            if not trait(getattr(self, slot), "conditional"):
+            if not trait(self.get_submodule(slot), "conditional"):
                 raise ValueError(f"the {slot} {config[slot]['name']!r} takes no temporal context: it is for pictures")
         self.context = registry.build("context", config["context"], channels=channels)
         self.entropy_model = registry.build("entropy_model", config["entropy_model"], channels=channels)
@@ -121,7 +129,7 @@ class GLCVideo(GLCModel):
                 raise ValueError(f"the {slot} lacks exact, and cannot run in the entropy decoder of a video")
 
     @property
-    def backbone(self) -> Any:
+    def backbone(self) -> Backbone:
         """The backbone of the P frames."""
         return self.image.backbone if self.own_backbone is None else self.own_backbone
 
@@ -132,15 +140,15 @@ class GLCVideo(GLCModel):
 
     @property
     def exact(self) -> list[nn.Module]:
-        return [*super().exact, *self.exact_temporal, *self.transform.exact, *self.image.transform.exact]
+        return [*super().exact, *self.exact_temporal, *self.transform.exact, *trait(self.image.transform, "exact")]
 
     @property
     def exact_temporal(self) -> list[nn.Module]:
         """What decoding runs of the temporal context: all of one that does not say."""
-        return list(trait(self.temporal, "exact")) or [self.temporal]
+        return list(trait(self.temporal, "exact")) or [self.get_submodule("temporal")]
 
     @property
-    def with_tables(self) -> list[Any]:
+    def with_tables(self) -> list[HasTables]:
         return [*super().with_tables, *([self.temporal] if isinstance(self.temporal, Moving) else [])]
 
     def image_quality(self, quality: Quality) -> Quality:
@@ -194,10 +202,10 @@ class GLCVideo(GLCModel):
         motion = self.motion(l, reference) if motion is None else motion
         context, fresh, moved = self.temporal_context(reference, motion)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
-        hyper: HyperOutput = self.hyper(y, context, fresh)
+        hyper = self.hyper(y, context, fresh)
         y_hat, sent, of_y = self.estimate(y, hyper["params"])
         likelihoods: InterLikelihoods = {"y": of_y, **hyper["likelihoods"]}
-        if motion is not None:
+        if motion is not None and isinstance(self.temporal, Moving):
             likelihoods["motion"] = self.temporal.likelihood(motion)
         return {
             "l": l,
@@ -230,7 +238,7 @@ class GLCVideo(GLCModel):
         fresh = age % self.refresh == 1 % self.refresh
         adaptor = None if fresh else self.cycle[age % len(self.cycle)]
         l_hat = reference.l_hat.to(dtype_of(self.exact_temporal[0], reference.l_hat.dtype))
-        if motion is not None:
+        if motion is not None and isinstance(self.temporal, Moving):
             l_hat = self.temporal.move(l_hat, motion)
         return self.temporal(l_hat, adaptor), fresh, l_hat
 
@@ -312,7 +320,7 @@ class GLCVideo(GLCModel):
             return self._intra_reference(y_hat, code)._replace(l=l), encoder.bytes()
         quality = self.qualities(self.quality_of(quality_code), 1, l.device)
         motion = self.motion(l, reference) if motion is None else motion
-        if motion is not None:
+        if motion is not None and isinstance(self.temporal, Moving):
             self.temporal.put(encoder, motion)
         context, fresh, moved = self.temporal_context(reference, motion)
         y = self.transform.analysis(l, quality, context.to(l.dtype))

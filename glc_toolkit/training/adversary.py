@@ -1,6 +1,6 @@
 """The loss of a stage that has a discriminator, which learns in turn with the model."""
 
-from typing import cast
+from functools import reduce
 
 import torch
 from lightning.fabric import Fabric
@@ -9,7 +9,7 @@ from torch import Tensor
 from glc_toolkit import registry
 from glc_toolkit.models import GLCModel
 from glc_toolkit.training.recipe import Stage
-from glc_toolkit.types import StepOutput
+from glc_toolkit.types import Balanced, StepOutput
 
 BALANCE_EVERY = 10  # steps; measuring it costs a second pass back through the perceptual networks
 PERCEPTUAL = ("l1", "lpips", "dists")  # what the adversarial term is balanced against
@@ -49,7 +49,6 @@ class Adversary:
     def __init__(self, fabric: Fabric, stage: Stage, name: str, balance: float):
         self.fabric, self.name, self.start = fabric, name, stage.gan_start
         self.loss = registry.build("loss", {"name": name, "args": stage.losses[name].args}).train()
-        self.adaptive = hasattr(self.loss, "adaptive_weight")
         self.learning = [p for p in self.loss.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.learning, lr=stage.lr, betas=(0.5, 0.9), weight_decay=0.0)
         self.engine, self.stepper = fabric.setup(self.loss, self.optimizer)
@@ -63,16 +62,19 @@ class Adversary:
             parameter.requires_grad_(False)
         term = self.engine(out)
         if (step - self.start) % BALANCE_EVERY == 0:
-            self.balance = self.measured(term, terms, last_weight) if self.adaptive else term.new_ones(())
+            self.balance = self.measured(term, terms, last_weight)
         for parameter in self.learning:
             parameter.requires_grad_(True)
         return term
 
     def measured(self, term: Tensor, terms: dict[str, Tensor], last_weight: Tensor) -> Tensor:
-        """The published balance: from the gradients of both losses at the generator's last weight."""
-        pixels = cast(Tensor, sum(weight * terms[name] for name, weight in self.weights.items()))
+        """The weight that balances ``term``: the published one, from the gradients of both losses at the generator's
+        last weight. It is 1 if the loss is not :class:`glc_toolkit.types.Balanced`."""
+        if not isinstance(self.loss, Balanced):
+            return term.new_ones(())
+        pixels = reduce(torch.add, [weight * terms[name] for name, weight in self.weights.items()])
         grads = [torch.autograd.grad(loss, last_weight, retain_graph=True)[0] for loss in (pixels, term)]
-        return self.loss.adaptive_weight(*grads)  # pyright: ignore[reportCallIssue]  it is optional
+        return self.loss.adaptive_weight(*grads)
 
     def learn(self, out: StepOutput) -> Tensor:
         """A step of the discriminator; returns its loss."""

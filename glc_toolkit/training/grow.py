@@ -6,7 +6,7 @@ level are left out.
 """
 
 from collections.abc import Iterable
-from typing import Any, TypeGuard, cast
+from typing import TypeGuard, cast
 
 import torch
 from einops import rearrange
@@ -23,7 +23,7 @@ def state_from(model: GLCModel, name: str, anew: list[str]) -> dict[str, Tensor]
 
     Raises ``ValueError`` that says which weights do not fit.
     """
-    start: Any = zoo.load(name).train()
+    start = zoo.load(name).train()
     check_parts(model, anew, "anew")
     for part in anew:
         start.set_submodule(part, model.get_submodule(part))
@@ -101,7 +101,7 @@ def state_of_head(name: str, layers: nn.Sequential, plain: nn.Sequential) -> dic
         raise ValueError(f"{name} has {first.out_channels // 4} features for the {pixels} pixels that each is to hold")
     state = {f"{name}.{key}": value.clone() for key, value in layers.state_dict().items()}
     for key in ("weight", "bias"):
-        moved = rearrange(getattr(old, key), "(c a b d e) ... -> (c b e a d) ...", a=2, d=2, b=half, e=half)
+        moved = rearrange(old.get_parameter(key), "(c a b d e) ... -> (c b e a d) ...", a=2, d=2, b=half, e=half)
         state[f"{name}.0.{key}"][: 4 * pixels] = moved.detach()
     for i, block in enumerate(blocks, 2):
         state |= {f"{name}.{i}.{key}": value for key, value in adding_nothing(cast(Block, block)).items()}

@@ -1,6 +1,6 @@
 """The model that a run begins with."""
 
-from typing import Any, cast
+from typing import Any
 
 from glc_toolkit import models, zoo
 from glc_toolkit.models import GLCModel, GLCVideo
@@ -25,8 +25,8 @@ def untrained(recipe: Recipe) -> GLCModel:
         return models.build(recipe.model)
     image = zoo.load(recipe.image).train()
     model = models.build({**recipe.model, "image": merged(image.config, recipe.model.get("image", {}))})
-    own = cast(GLCVideo, model).image
-    own.load_state_dict(grow(own, image))
+    assert isinstance(model, GLCVideo)
+    model.image.load_state_dict(grow(model.image, image))
     return model
 
 

@@ -22,6 +22,12 @@ from glc_toolkit.types import StepOutput
 RUNAWAY = 1e6  # of a loss, or of a latent: what is trained here stays far below
 
 
+class Average(AveragedModel):
+    """The average of a model's weights over the steps."""
+
+    module: GLCModel
+
+
 class Learner:
     """The model and its average, the losses, the adversary, the latents of their own, and the optimizer of each.
 
@@ -32,9 +38,7 @@ class Learner:
         seed: of the order of latents of their own.
     """
 
-    def __init__(
-        self, fabric: Fabric, stage: Stage, model: GLCModel, average: AveragedModel, balance: float, seed: int
-    ):
+    def __init__(self, fabric: Fabric, stage: Stage, model: GLCModel, average: Average, balance: float, seed: int):
         self.fabric, self.stage, self.model, self.average = fabric, stage, model, average
         self.module = StageModule(model, stage).train().to(memory_format=torch.channels_last)
         self.weights = [p for p in self.module.parameters() if p.requires_grad]
@@ -61,7 +65,7 @@ class Learner:
     def evaluate_frozen(self) -> None:
         """What the stage does not train works as in use from now on. Loading a state ends that."""
         evaluate_frozen(self.model, self.stage)
-        evaluate_frozen(cast(GLCModel, self.average.module), self.stage)
+        evaluate_frozen(self.average.module, self.stage)
 
     def step(
         self, x: Tensor, quality: Tensor, first: int, step: int, share: float

@@ -7,12 +7,10 @@ What a step computes is in ``objectives.py``; how the model and the discriminato
 import math
 import time
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from glc_toolkit.components.losses.rate import bpp_estimate
@@ -22,7 +20,7 @@ from glc_toolkit.training.batches import batches, prepared, share_of, steps_of
 from glc_toolkit.training.data import Material
 from glc_toolkit.training.engine import launch
 from glc_toolkit.training.initial import initial_model
-from glc_toolkit.training.learner import Learner
+from glc_toolkit.training.learner import Average, Learner
 from glc_toolkit.training.log import COLUMNS, StageLog, TrainingError
 from glc_toolkit.training.module import checkpointed, compiled
 from glc_toolkit.training.recipe import Recipe, Stage
@@ -44,7 +42,7 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0, device: str =
         share_of(stage, fabric.world_size)
     data = Material(recipe, folder)
     model = initial_model(recipe)
-    average = AveragedModel(model)
+    average = Average(model)
     state = folder / STATE
     facts = {"stage": 0, "step": 0, "seconds": 0.0, "images": 0}
     if state.exists():
@@ -62,14 +60,14 @@ def train(recipe: Recipe, folder: Path, save_every: float = 300.0, device: str =
         facts.update(stage=number + 1, step=0, seconds=0.0)
         if fabric.is_global_zero:
             save_state(state, {"model": model, "average": average}, {}, facts)
-    return cast(GLCModel, average.module.eval())
+    return average.module.eval()
 
 
 def run_stage(
     fabric: Fabric,
     recipe: Recipe,
     model: GLCModel,
-    average: AveragedModel,
+    average: Average,
     data: Material,
     folder: Path,
     facts: dict,
@@ -118,7 +116,7 @@ def run_stage(
                 log.write_samples(out, facts["images"])
                 saved = time.monotonic()
     if stage.objective == "vqvae" and recipe.transform_begins_after(facts["stage"]):
-        take_unit(fabric, cast(GLCModel, average.module).backbone, samples, stage.batch)
+        take_unit(fabric, average.module.backbone, samples, stage.batch)
 
 
 @torch.no_grad()

@@ -78,7 +78,7 @@ def evaluate_frozen(model: GLCModel, stage: Stage) -> None:
             part.eval()
     if isinstance(model, GLCVideo):
         model.image.eval()
-        model.backbone.eval()
+        model.get_submodule("backbone").eval()
 
 
 def groups(module: StageModule, stage: Stage) -> list[dict]:

@@ -9,6 +9,7 @@ Clip       stages II and III of a video model
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import NamedTuple, cast
 
 import torch
@@ -18,7 +19,7 @@ from glc_toolkit import zoo
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 from glc_toolkit.training.recipe import Stage
-from glc_toolkit.types import StepOutput
+from glc_toolkit.types import StepOutput, Thumbnails
 
 REMEDY = {  # what helps against a loss or a latent that runs away, by objective
     "vqvae": "lower its lr, or the weight of the loss that grew",
@@ -77,7 +78,7 @@ class Latent:
 
     def __call__(self, batch: Batch) -> StepOutput:
         backbone = self.model.backbone
-        with frozen(backbone):
+        with frozen(self.model.get_submodule("backbone")):
             l = backbone.analysis(batch.x)
             codes = backbone.quantize(l).indices
         return cast(StepOutput, {"x": batch.x, **self.model.code_latent(l, batch.quality), "codes": codes})
@@ -119,7 +120,7 @@ class Joint:
         if self.thumbnails:
             out |= thumbnails(self.model, batch.x, out["l_hat"])
         if self.codes:
-            with frozen(backbone):
+            with frozen(self.model.get_submodule("backbone")):
                 out["codes"] = backbone.quantize(out["l"]).indices
         x = batch.x if self.teacher is None else self.teacher.among(batch.x, out["l_hat"])
         return cast(StepOutput, {"x": x, **out})
@@ -138,7 +139,7 @@ class Teacher:
         model = zoo.load(name)
         if not isinstance(model, GLCImage) or model.backbone.latent_channels != pupil.backbone.latent_channels:
             raise ValueError(f"the teacher {name} draws no pictures from a latent like this model's")
-        self.backbone, self.share = model.backbone.requires_grad_(False), share
+        self.model, self.share = model.requires_grad_(False), share
 
     @torch.no_grad()
     def among(self, x: Tensor, l_hat: Tensor) -> Tensor:
@@ -146,7 +147,8 @@ class Teacher:
         count = torch.arange(len(x) + 1, device=x.device).mul(self.share).floor()
         drawn = count[1:] > count[:-1]
         x = x.clone()
-        x[drawn] = self.backbone.to(x.device).synthesis(l_hat[drawn].float()).clamp(0, 1)
+        self.model.get_submodule("backbone").to(x.device)
+        x[drawn] = self.model.backbone.synthesis(l_hat[drawn].float()).clamp(0, 1)
         return x
 
 
@@ -193,7 +195,7 @@ class Clip:
             "likelihoods": {k: torch.cat([out["likelihoods"][k] for out in outs]) for k in outs[0]["likelihoods"]},
             "quality": quality.repeat(len(outs)),
             "indices": torch.cat(indices) if indices else None,
-            "hyper_loss": cast(Tensor, sum(out["hyper_loss"] for out in outs)) / len(outs),
+            "hyper_loss": reduce(torch.add, [out["hyper_loss"] for out in outs]) / len(outs),
         }
         if self.pixels:
             seen["x_hat"] = model.backbone.synthesis(torch.stack([l_hats[k][i] for k, i in drawn]))
@@ -210,7 +212,9 @@ class Clip:
 
 def thumbnails(model: GLCImage | GLCVideo, x: Tensor, l_hat: Tensor) -> dict[str, Tensor]:
     """The thumbnail of ``x``, and the one that ``l_hat`` draws."""
-    return {"t": model.backbone.thumbnail(x), "t_hat": model.backbone.draw(l_hat)}
+    backbone = model.backbone
+    assert isinstance(backbone, Thumbnails)  # check_stage saw to it
+    return {"t": backbone.thumbnail(x), "t_hat": backbone.draw(l_hat)}
 
 
 @contextmanager

@@ -93,8 +93,9 @@ class TableCoding(EntropyModel):
     def _load_from_state_dict(self, state_dict, prefix, *args):
         for name in ("_quantized_cdf", "_offset", "_cdf_length"):
             stored = state_dict.get(prefix + name)
-            if stored is not None and stored.shape != getattr(self, name).shape:
-                setattr(self, name, torch.zeros_like(stored, device=getattr(self, name).device))
+            own = self.get_buffer(name)
+            if stored is not None and stored.shape != own.shape:
+                setattr(self, name, torch.zeros_like(stored, device=own.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

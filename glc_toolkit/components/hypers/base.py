@@ -1,14 +1,12 @@
 """What hyper modules share: CompressAI's interface of a latent codec, and the networks of those for images."""
 
-from typing import Any
-
 import torch
 from compressai.latent_codecs import LatentCodec
 from torch import Tensor, nn
 
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.components.layers import DepthConvBlock, ResidualUpsample
-from glc_toolkit.types import Component
+from glc_toolkit.types import Component, EntropyCoder
 
 
 class HyperModule(Component, LatentCodec):
@@ -17,7 +15,7 @@ class HyperModule(Component, LatentCodec):
     too."""
 
     downsampling = 4  #: of z against y
-    entropy_model: Any  #: of the registry, an ``EntropyCoder``
+    entropy_model: EntropyCoder
 
     def encode(self, encoder: Encoder, y: Tensor) -> Tensor:
         raise NotImplementedError

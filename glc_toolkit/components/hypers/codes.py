@@ -1,13 +1,12 @@
 """z as codebook indices: what the categorical hyper modules share."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from glc_toolkit import registry
 from glc_toolkit.components.fixed_point import STEPS
 from glc_toolkit.components.hypers.base import HyperModule
+from glc_toolkit.types import IndexModel, Quantizer
 
 
 class CategoricalCodes(HyperModule):
@@ -17,7 +16,8 @@ class CategoricalCodes(HyperModule):
     """
 
     codes: Tensor  #: (codebooks, size, channels) int32
-    quantizer: Any  #: of the registry
+    quantizer: Quantizer
+    entropy_model: IndexModel
 
     def build_codes(self, channels: int, quantizer: dict | None, entropy_model: dict | None) -> None:
         """Registry configs, or ``None`` for nearest codes under a learned table."""

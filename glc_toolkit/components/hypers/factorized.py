@@ -7,7 +7,7 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.components.hypers.base import SpatialHyper
 from glc_toolkit.components.layers import round_ste
-from glc_toolkit.types import HyperOutput
+from glc_toolkit.types import DensityModel, HyperOutput
 
 
 class FactorizedHyper(SpatialHyper):
@@ -17,6 +17,8 @@ class FactorizedHyper(SpatialHyper):
         channels: of ``y``.
         entropy_model: registry config of the density of z.
     """
+
+    entropy_model: DensityModel
 
     def __init__(self, channels: int, entropy_model: dict | None = None):
         super().__init__(channels)

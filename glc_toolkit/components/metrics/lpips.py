@@ -1,7 +1,7 @@
 """LPIPS v0.1 (Zhang et al., CVPR 2018) on AlexNet or VGG16, with the weights of the shipped zoo."""
 
 import math
-from typing import cast
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +91,7 @@ class LPIPS(nn.Module):
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         pairs = zip(self.unit_features(x_hat), self.unit_features(x), self.heads, strict=True)
-        return cast(Tensor, sum(((a - b).square() * head).sum(1).mean((1, 2)) for a, b, head in pairs))
+        return reduce(torch.add, [((a - b).square() * head).sum(1).mean((1, 2)) for a, b, head in pairs])
 
 
 def lpips_alex() -> LPIPS:

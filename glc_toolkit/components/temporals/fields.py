@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from glc_toolkit import registry
+from glc_toolkit.components.entropy.categorical import CategoricalTable
 from glc_toolkit.components.temporals.motion import BIT, MOST, Search, better
 from glc_toolkit.types import SymbolDecoder, SymbolEncoder
 
@@ -21,8 +20,7 @@ class FieldCoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        tables = {"codebook_size": 2 * LARGEST + 1, "num_codebooks": len(SCALES)}
-        self.entropy_model: Any = registry.build("entropy_model", {"name": "categorical"}, **tables)
+        self.entropy_model = CategoricalTable(2 * LARGEST + 1, len(SCALES))
         with torch.no_grad():  # most vectors are nearly the expected ones
             distance = torch.arange(-LARGEST, LARGEST + 1).abs()
             logits = -2 * torch.log1p(distance / torch.tensor(SCALES)[:, None])

@@ -7,6 +7,7 @@ from glc_toolkit import registry
 from glc_toolkit.coder import Decoder, Encoder
 from glc_toolkit.components.hypers.base import SpatialHyper
 from glc_toolkit.components.layers import conv1x1
+from glc_toolkit.types import IndexModel
 
 
 class Hyper(SpatialHyper):
@@ -18,6 +19,7 @@ class Hyper(SpatialHyper):
         entropy_model: registry config of the model of the signs, each a codebook of two.
     """
 
+    entropy_model: IndexModel
     encoder_only = ("h_a.", "narrow.")  # what a decoder does not need
 
     def __init__(self, channels: int, bits: int = 8, entropy_model: dict | None = None):
