@@ -318,7 +318,7 @@ def decode_video(
         max_pixels: as in :func:`decode`.
         precision: as in :func:`decode`.
         report: called with each :class:`~glc_toolkit.videostream.Damage`; ``None`` warns.
-        max_gap: how many frames may be missing beyond as many as are there. Reading ends at an intra frame that lies
+        max_gap: how many more frames may be missing than are there. Reading ends at an intra frame that lies
             further on. ``None`` is ``videostream.MAX_GAP``; 0 means no limit.
         device: as in :func:`decode`.
     """

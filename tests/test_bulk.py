@@ -372,7 +372,7 @@ def glc(*arguments):
 def test_the_command(source, tiny_folder, tmp_path):
     result = glc(source, tmp_path / "out", "-m", tiny_folder)
     assert result.exit_code == 1 and "6 pictures in " in result.output
-    assert "Error: 2 errors, all else is done:\nbroken.png: it cannot be" in result.output
+    assert "Error: 2 errors, all other files are done:\nbroken.png: it cannot be" in result.output
     assert "sub/shard.tar/in/broken.png: it cannot be" in result.output
     result = glc(tmp_path / "out", tmp_path / "back", "--decode", "-m", tiny_folder, "--json")
     assert result.exit_code == 0 and json.loads(result.output)["pictures"] == 6
@@ -384,7 +384,7 @@ def test_the_command(source, tiny_folder, tmp_path):
     "arguments, code, message",
     [
         (["--decode", "-q", "1"], 2, "are for encoding, not for --decode"),
-        (["--metric", "psnr"], 2, "--metric goes with --eval"),
+        (["--metric", "psnr"], 2, "--metric needs --eval"),
         (["--eval", "--metric", "beauty"], 2, "no metric beauty"),
         (["-q", "99"], 2, "quality has to be between"),
         (["-m", "nowhere"], 1, "no model 'nowhere'"),

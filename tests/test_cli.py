@@ -236,9 +236,9 @@ def test_names_are_completed():
 @pytest.mark.parametrize(
     "recipe, message",
     [
-        ("name: [", "recipe.yaml is no YAML: .*line 1"),
-        ("\x00", "recipe.yaml is no YAML: "),
-        ("[" * 5000, "recipe.yaml is no YAML: "),
+        ("name: [", "recipe.yaml is not YAML: .*line 1"),
+        ("\x00", "recipe.yaml is not YAML: "),
+        ("[" * 5000, "recipe.yaml is not YAML: "),
         ("", "recipe.yaml: the whole: Input should be"),
         (
             "name: x\nmodel: {}\nstages: []\ndata: {sources: [], holdout: -1}",

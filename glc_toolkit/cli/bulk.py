@@ -28,24 +28,24 @@ from glc_toolkit.cli.output import check_budget, check_metrics, check_quality, p
 @click.argument("source")
 @click.argument("target")
 @click.option("--decode", "task", flag_value="decode", help="Decode GLC files to PNG.")
-@click.option("--eval", "task", flag_value="eval", help="Measure only: metrics go into TARGET/manifest.jsonl.")
-@click.option("-m", "--model", shell_complete=completed(model_names), help="The model, as in encode and decode.")
+@click.option("--eval", "task", flag_value="eval", help="Only measure. The metrics go into TARGET/manifest.jsonl.")
+@click.option("-m", "--model", shell_complete=completed(model_names), help="The model, named as in encode and decode.")
 @quality_option
 @target_bpp_option
 @max_bytes_option
 @effort_option
 @metric_option
-@click.option("--workers", type=click.IntRange(1), help="How many processes, each on a core. Default: one.")
+@click.option("--workers", type=click.IntRange(1), help="How many processes work at once, each on a core. Default: 1.")
 @click.option(
     "--ray",
     "address",
-    help="Address of a Ray cluster that runs the workers. Default for --workers: as many as the cluster has room for.",
+    help="Address of a Ray cluster, which runs the workers. Without --workers, it runs as many as it has room for.",
 )
 @click.option(
     "--device",
     default="cpu",
     show_default=True,
-    help="Where networks run, as in encode. With --ray, cuda takes a GPU for each worker.",
+    help="Where the networks run, as in encode. With --ray, cuda gives each worker a GPU.",
 )
 @mark_option
 @max_pixels_option
@@ -67,7 +67,7 @@ def bulk(
     max_pixels,
     as_json,
 ):
-    """Compress all pictures of SOURCE into the folder TARGET. A run that was stopped goes on.
+    """Compress all pictures of SOURCE into the folder TARGET. The same command continues a run that was stopped.
 
     SOURCE is a folder, a tar shard, a pattern such as 'shards/*.tar', or any of these as an fsspec URL.
     """
@@ -78,7 +78,7 @@ def bulk(
     if task == "decode" and (quality is not None or target_bpp or max_bytes or effort):
         raise Misuse("--quality, --target-bpp, --max-bytes and --effort are for encoding, not for --decode")
     if metrics and task != "eval":
-        raise Misuse("--metric goes with --eval")
+        raise Misuse("--metric needs --eval")
     from glc_toolkit import bulk as b
     from glc_toolkit import zoo
 
@@ -109,7 +109,7 @@ def bulk(
 
         report = b.run(job, workers, address, progress)
     faults = [f"{'/'.join(e[k] for k in ('source', 'member') if k in e)}: {e['error']}" for e in report.errors]
-    done = f"{report.pictures:,} pictures in {report.seconds:.1f} s, {report.skipped:,} files were done before"
+    done = f"{report.pictures:,} pictures in {report.seconds:.1f} s, {report.skipped:,} files were already done"
     more = [f"and {len(faults) - 20:,} more in {target}/{b.MANIFEST}"] if len(faults) > 20 else []
     means = [f"mean {key}: {value:.4f}" for key, value in (report.mean or {}).items()]
     show(asdict(report), as_json, "\n".join([done, *means]))
@@ -117,4 +117,4 @@ def bulk(
         sys.exit(1)
     if faults:
         count = "one error" if len(faults) == 1 else f"{len(faults):,} errors"
-        raise click.ClickException("\n".join([f"{count}, all else is done:", *faults[:20], *more]))
+        raise click.ClickException("\n".join([f"{count}, all other files are done:", *faults[:20], *more]))

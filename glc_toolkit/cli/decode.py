@@ -46,15 +46,14 @@ if TYPE_CHECKING:
 @click.argument("source", type=SOURCE)
 @click.argument("target", type=ANY)
 @reader_option
-@click.option("--preview", is_flag=True, help="Pictures: decode the side information alone, which is rough but fast.")
-@click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to decode.")
-@click.option("--frames", type=click.IntRange(1), help="How many frames of a video to decode.")
-@click.option("--strict", is_flag=True, help="Stop at a damaged frame instead of going on at the next intra frame.")
+@click.option("--preview", is_flag=True, help="Pictures: decode the side information alone, fast and blurred.")
+@click.option("--start", type=click.IntRange(0), default=0, help="Video: the first frame to decode.")
+@click.option("--frames", type=click.IntRange(1), help="Video: how many frames to decode.")
+@click.option("--strict", is_flag=True, help="Video: stop at a damaged frame. Default: go on at the next intra frame.")
 @click.option(
     "--max-gap",
     type=click.IntRange(0),
-    help="Video: how many frames may be missing beyond as many as are there; 0 means no limit. "
-    f"Default: {defaults.MAX_GAP}.",
+    help=f"Video: how many more frames may be missing than are there. 0 means no limit. Default: {defaults.MAX_GAP}.",
 )
 @format_option
 @mark_option
@@ -80,10 +79,11 @@ def decode(
     overwrite,
     as_json,
 ):
-    """Decompress the GLC file SOURCE to TARGET. SOURCE may be - for the standard input.
+    """Decompress the GLC file SOURCE to TARGET.
 
-    A picture is written in the format of its name; - is the standard output and needs --format. A video is written as
-    a video or as a folder of PNG files; - gives raw RGB frames on the standard output.
+    SOURCE may be - for the standard input, and TARGET - for the standard output. The name of TARGET decides the format
+    of a picture; on the standard output, --format does. A video becomes a video file if TARGET is named like one, and
+    otherwise a folder of PNG files. On the standard output it becomes raw RGB frames.
     """
     check_target(source, target, overwrite)
     from glc_toolkit import api, bitstream
@@ -91,7 +91,7 @@ def decode(
     data, name = read_stream(source)
     if bitstream.is_video(data):
         if preview or format:
-            raise Misuse("--preview and --format are for pictures")
+            raise Misuse("--preview and --format are for pictures, and SOURCE is a video")
         header, at, loaded = api.open_video(data, model, max_pixels, precision, device)
         model = loaded.config.get("name", "unnamed")
         total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at, max_gap=max_gap)) - start)
@@ -108,7 +108,7 @@ def decode(
         show(facts, as_json, "", err=str(target) == PIPE)
         return sys.exit(INTERRUPTED) if facts["interrupted"] else None
     if start or frames or strict:
-        raise Misuse("--start, --frames and --strict are for videos")
+        raise Misuse("--start, --frames and --strict are for videos, and SOURCE is a picture")
     check_format(target, format)
     picture, loaded, problems = _decode_picture(data, model, preview, max_pixels, precision, device)
     model = loaded.config.get("name", "unnamed")
@@ -149,6 +149,6 @@ def _decode_video(decoded, total, header, target, mark, overwrite) -> dict:
             clips.save(shown, target, header.fps, header.colour, mark, overwrite == FORCE)
     except KeyboardInterrupt:
         interrupted = True
-        click.echo("interrupted: what was decoded so far is there", err=True)
+        click.echo("interrupted: the frames decoded so far are kept", err=True)
     size = {"width": header.width, "height": header.height}
     return {"frames": next(numbers), **size, "interrupted": interrupted}

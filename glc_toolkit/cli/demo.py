@@ -32,7 +32,7 @@ from glc_toolkit.cli.output import (
 
 @cli.command()
 @click.argument("picture", type=FILE)
-@click.option("-o", "--out", type=ANY, default=Path("demo"), show_default=True, help="Folder to write to.")
+@click.option("-o", "--out", type=ANY, default=Path("demo"), show_default=True, help="Folder for the files.")
 @model_option
 @rivals_option
 @max_pixels_option
@@ -40,8 +40,11 @@ from glc_toolkit.cli.output import (
 @overwrite_options
 @as_json
 def demo(picture, out, model, codecs, max_pixels, device, overwrite, as_json):
-    """Code one photograph with the codec, AVIF at quarter and full size, and JPEG. Print a table and write a
-    side-by-side picture."""
+    """Compress PICTURE with a model, AVIF and JPEG, to compare them.
+
+    Print a table, and write a picture that shows the results side by side. AVIF comes at full size and at a quarter of
+    the size.
+    """
     made = [out / f"{picture.stem}{end}" for end in (".glc", "-glc.png", "-comparison.png")]
     for target in made:
         check_target(picture, target, overwrite)
@@ -59,27 +62,30 @@ def demo(picture, out, model, codecs, max_pixels, device, overwrite, as_json):
 
 @cli.command()
 @click.argument("pictures", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
-@click.option("-o", "--out", type=ANY, default=Path("report.html"), show_default=True, help="The page.")
+@click.option("-o", "--out", type=ANY, default=Path("report.html"), show_default=True, help="The page to write.")
 @model_option
 @click.option(
     "-q",
     "--quality",
     type=float,
     multiple=True,
-    help="Quality level; repeat for several. Default: all whole levels and the model's own.",
+    help="Quality level; repeat for several. Default: all whole levels, and the default quality of the model.",
 )
 @metric_option
 @click.option(
-    "--curves", type=FILE, multiple=True, help="JSON of CompressAI's eval_model, also drawn; repeat for several."
+    "--curves",
+    type=FILE,
+    multiple=True,
+    help="JSON of CompressAI's eval_model, which is drawn, too; repeat for several.",
 )
 @rivals_option
 @max_pixels_option
 @device_option
 @overwrite_options
 def report(pictures, out, model, quality, metrics, curves, codecs, max_pixels, device, overwrite):
-    """Compare the codec with JPEG, WebP, AVIF and AVIF at a quarter of the size, in an HTML page that needs no network.
+    """Write an HTML page that compares a model with JPEG, WebP and AVIF.
 
-    PICTURES are files or folders.
+    PICTURES are files or folders. AVIF comes at full size and at a quarter of the size. The page needs no network.
     """
     from glc_toolkit import zoo
     from glc_toolkit.evaluation import evaluate as e

@@ -49,13 +49,15 @@ from glc_toolkit.cli.output import (
 @target_bpp_option
 @max_bytes_option
 @effort_option
-@click.option("--start", type=click.IntRange(0), default=0, help="First frame of a video to encode.")
-@click.option("--frames", type=click.IntRange(1), help="How many frames of a video to encode.")
-@click.option("--intra-period", type=click.IntRange(1), help="Frames from one intra frame of a video to the next.")
+@click.option("--start", type=click.IntRange(0), default=0, help="Video: the first frame to encode.")
+@click.option("--frames", type=click.IntRange(1), help="Video: how many frames to encode.")
+@click.option("--intra-period", type=click.IntRange(1), help="Video: frames from one intra frame to the next.")
 @click.option(
-    "--stream", type=click.IntRange(0), help="Video: which stream, as ffprobe counts them. Default: the file's own."
+    "--stream",
+    type=click.IntRange(0),
+    help="Video: number of the stream to encode, as ffprobe counts. Default: the default stream of the file.",
 )
-@click.option("--strict", is_flag=True, help="Stop at a damaged frame of a video instead of repeating the one before.")
+@click.option("--strict", is_flag=True, help="Video: stop at a damaged frame. Default: repeat the frame before it.")
 @max_pixels_option
 @precision_option
 @device_option
@@ -91,7 +93,7 @@ def encode(
     name = STDIN if str(source) == PIPE else source
     video, source = open_pipe() if name == STDIN else (source.suffix.lower() in clips.SUFFIXES, source)
     if not video and (start or frames or intra_period or stream is not None or strict):
-        raise Misuse("--start, --frames, --intra-period, --stream and --strict are for videos")
+        raise Misuse("--start, --frames, --intra-period, --stream and --strict are for videos, and SOURCE is a picture")
     loaded = zoo.load(model or (defaults.VIDEO_MODEL if video else defaults.MODEL), device, precision)
     check_quality(loaded, quality)
     if video:
@@ -102,7 +104,7 @@ def encode(
             if clip.audio:
                 click.echo(f"{name}: its sound is left out", err=True)
             if clip.aspect != 1:
-                click.echo(f"{name}: its pixels are {clip.aspect} times as wide as high, and become square", err=True)
+                click.echo(f"{name}: its pixels are {clip.aspect} times as wide as high; they become square", err=True)
             length = clip.frames or counted
             rest = max(length - start, 1) if length else None
             total = min((count for count in (frames, rest) if count), default=None)
@@ -123,7 +125,7 @@ def encode(
             )
             done = api.write_video(chunks, file, progress=lambda count: bar.update(task, completed=count))
         if done.interrupted:
-            click.echo("interrupted: the file has the frames so far, and no end", err=True)
+            click.echo("interrupted: the file has the frames so far, and lacks its end. It can be decoded", err=True)
         bpp = 8 * done.bytes / (clip.width * clip.height * done.frames)
         facts = {"frames": done.frames, "bytes": done.bytes, "bpp": bpp, "interrupted": done.interrupted}
         text = f"{target}: {done.frames} frames, {done.bytes:,} bytes, {bpp:.4f} bpp"

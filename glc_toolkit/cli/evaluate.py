@@ -49,11 +49,11 @@ from glc_toolkit.cli.output import check_metrics, may_replace, print_table, prog
     "--quality",
     type=float,
     multiple=True,
-    help="A setting of the codecs that have none in their name; repeat for several.",
+    help="A setting of the codecs that are named without one; repeat for several.",
 )
 @click.option(
     "--match-bpp",
-    help="Sizes in bits a pixel, with commas between: take the settings that come nearest, instead of given ones.",
+    help="Sizes in bits a pixel, separated by commas. Each codec takes its settings that come nearest to these sizes.",
 )
 @metric_option
 @click.option("--effort", type=click.IntRange(0), default=0, help="Steps for GLC models, as in encode.")
@@ -64,13 +64,13 @@ from glc_toolkit.cli.output import check_metrics, may_replace, print_table, prog
     show_default=True,
     help="Clips: how many frames to measure.",
 )
-@click.option("--protocol", help="Refuse other pictures than those of this protocol, such as glc-kodak-v1.")
-@click.option("-o", "--out", type=ANY, help="Folder of the results. A run that was cut off goes on there.")
+@click.option("--protocol", help="Measure only if the pictures are those of this protocol, such as glc-kodak-v1.")
+@click.option("-o", "--out", type=ANY, help="Folder of the results. The same command continues a run that was stopped.")
 @max_pixels_option
 @device_option
 @as_json
 def eval_(folder, codecs, quality, match_bpp, metrics, effort, frames, protocol, out, max_pixels, device, as_json):
-    """Measure codecs on a folder of pictures or clips: bytes of real files, and quality."""
+    """Measure codecs on a folder of pictures or clips: the bytes of real files, and the quality."""
     from glc_toolkit import clips
     from glc_toolkit.evaluation import evaluate as e
     from glc_toolkit.evaluation import patches
@@ -153,7 +153,11 @@ def compare(original, others, metrics, max_pixels, device, as_json):
 @click.argument("results", nargs=-1, required=True, type=FILE)
 @as_json
 def bd(anchor, results, as_json):
-    """Show how many per cent larger RESULTS are than ANCHOR at equal quality (BD-rate), for each metric."""
+    """Show the BD-rate of RESULTS for each metric.
+
+    It says how many per cent larger RESULTS are than ANCHOR at equal quality. ANCHOR and RESULTS are files that ``glc
+    eval -o`` wrote.
+    """
     from glc_toolkit.evaluation import curves
 
     rows = curves.bd_rates(curves.read(anchor), [curve for file in results for curve in curves.read(file)])
@@ -165,18 +169,19 @@ def bd(anchor, results, as_json):
 @cli.command()
 @click.argument("results", nargs=-1, type=FILE)
 @click.option(
-    "-o", "--out", type=ANY, default=Path("rd.svg"), show_default=True, help="The drawing, in the format of its name."
+    "-o", "--out", type=ANY, default=Path("rd.svg"), show_default=True, help="The drawing. Its name decides the format."
 )
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
     shell_complete=completed(metric_names),
-    help="A metric; repeat for several. Default: every metric that two curves share.",
+    help="A metric to draw; repeat for several. Default: every metric that two curves share.",
 )
 @overwrite_options
 @click.option(
-    "--published", help="Also draw published curves on this set: Kodak, CLIC2020, DIV2K, HEVC-B, MCL-JCV or UVG."
+    "--published",
+    help="Also draw the published curves on this set: Kodak, CLIC2020, DIV2K, HEVC-B, MCL-JCV or UVG.",
 )
 def plot(results, out, metrics, overwrite, published):
     """Draw the rate-distortion curves of RESULTS, files that ``glc eval -o`` wrote."""
@@ -198,14 +203,14 @@ def plot(results, out, metrics, overwrite, published):
 @click.option(
     "--repeats", type=click.IntRange(1), default=3, show_default=True, help="How many runs to time. The median counts."
 )
-@click.option("--plain/--no-plain", default=True, help="Also run the same graph in plain float32, and compare.")
+@click.option("--plain/--no-plain", default=True, help="Also measure the same networks in plain float32.")
 @as_json
 def bench(model, size, device, precision, repeats, plain, as_json):
     """Measure seconds, GFLOP and memory of every stage of MODEL.
 
-    MODEL is a zoo name, a folder, or glc-image-paper or glc-video-paper, which are untrained. The stages of a video
-    model are those of a P frame. MODEL may also be another codec of eval, such as avif:20: then encoding and decoding
-    are the stages.
+    MODEL is a zoo name, a folder, glc-image-paper or glc-video-paper. The last two are untrained. Of a video model, the
+    stages of a P frame are measured. MODEL may also be another codec of ``glc eval``, such as avif:20. Its stages are
+    encoding and decoding.
     """
     width, height = parse_size(size)
     from glc_toolkit.evaluation.bench import report

@@ -62,10 +62,10 @@ def info(source, model, max_pixels, device, as_json):
     "-m",
     "--model",
     shell_complete=completed(model_names),
-    help="Read the file with this model, whatever model it names.",
+    help="Read the file with this model, even if the file names another.",
 )
 @click.option(
-    "--preview", type=ANY, help="Pictures: write the preview that z alone gives to this file, if z can be read."
+    "--preview", type=ANY, help="Pictures: write a preview to this file, if the side information z can be read."
 )
 @format_option
 @mark_option
@@ -86,7 +86,7 @@ def doctor(source, model, preview, format, mark, max_pixels, device, overwrite, 
 
     data, name = read_stream(source)
     if preview and bitstream.is_video(data):
-        raise Misuse("--preview is for pictures")
+        raise Misuse("--preview is for pictures, and SOURCE is a video")
     found, picture = diagnose(data, model, max_pixels, device)
     if preview and picture:
         save_picture(picture, preview, format, mark_text(mark, found.header["model"]), overwrite)

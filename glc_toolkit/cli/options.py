@@ -63,12 +63,12 @@ metric_option = click.option(
     help=f"A metric; repeat for several. Default: {' '.join(defaults.METRICS)}.",
 )
 mark_option = click.option(
-    "--mark/--no-mark", default=True, help="Say in the metadata of a picture or video which model decoded it."
+    "--mark/--no-mark", default=True, help="Write into the metadata of the picture or video which model decoded it."
 )
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(0),
-    help=f"Refuse a picture of more pixels, padding included; 0 means no limit. Default: {defaults.MAX_PIXELS}.",
+    help=f"Refuse a picture of more pixels, padding included. 0 means no limit. Default: {defaults.MAX_PIXELS}.",
 )
 
 precision_option = click.option(
@@ -76,7 +76,7 @@ precision_option = click.option(
     type=click.Choice(["float32", "bf16", "int8", "auto"]),
     default="float32",
     show_default=True,
-    help="Arithmetic of the backbone; auto takes the fastest that the processor has.",
+    help="Arithmetic of the backbone. auto takes the fastest that this processor has.",
 )
 
 
@@ -94,14 +94,14 @@ def overwrite_options(command):
     return command
 
 
-format_option = click.option("--format", help="Format of the picture, such as png, if its name does not say it.")
+format_option = click.option("--format", help="Format of the picture, such as png. Default: that of its name.")
 rivals_option = click.option(
     "-c",
     "--codec",
     "codecs",
     multiple=True,
     shell_complete=completed(model_names, codec_names),
-    help="A codec to compare with, named as in eval; repeat for several. Default: JPEG, AVIF and their like.",
+    help="A codec to compare with, named as in eval; repeat for several. Default: JPEG, AVIF and others.",
 )
 
 
@@ -126,18 +126,21 @@ def usable_device(ctx, param, value: str) -> str:
 
 
 quality_option = click.option(
-    "-q", "--quality", type=float, help="Quality level; 0 gives the smallest file. Fractions are allowed."
+    "-q",
+    "--quality",
+    type=float,
+    help="Quality level. 0 gives the smallest file, and fractions are allowed. Default: that of the model.",
 )
 target_bpp_option = click.option(
     "--target-bpp",
     type=click.FloatRange(0, min_open=True),
     callback=finite,
-    help="The best quality that takes at most so many bits a pixel; in a video it changes from frame to frame.",
+    help="Take the best quality of at most so many bits a pixel. In a video the quality changes from frame to frame.",
 )
 max_bytes_option = click.option(
     "--max-bytes",
     type=click.IntRange(1),
-    help="The best quality that takes at most so many bytes; in a video it changes from frame to frame.",
+    help="Take the best quality of at most so many bytes. In a video the quality changes from frame to frame.",
 )
 effort_option = click.option(
     "--effort",
@@ -152,7 +155,7 @@ device_option = click.option(
     default="cpu",
     show_default=True,
     callback=usable_device,
-    help="Where networks run: cpu, cuda, cuda:1 and so on. auto takes cuda if there is one.",
+    help="Where the networks run: cpu, cuda, cuda:1 and so on. auto takes a GPU if there is one.",
 )
 
 

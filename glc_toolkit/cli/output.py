@@ -32,7 +32,7 @@ UNITS |= {"encode_seconds": "s", "decode_seconds": "s", "seconds": "s", "psnr": 
 
 def refuse_same(source: Path, target: Path) -> None:
     if target.exists() and source.exists() and target.samefile(source):
-        raise Misuse(f"{target} is the file to read; give another one to write")
+        raise Misuse(f"{target} is the file to read; give another name for the output")
 
 
 def check_target(source: Path, target: Path, overwrite: str | None) -> None:

@@ -35,7 +35,7 @@ def plugins_check(names, traceback):
     known = {p for kind in registry.KINDS for _, p in registry.components(kind).values()}
     for name in names:
         if name not in known:
-            raise click.ClickException(f"no plugin {name!r} brings components; there are: {', '.join(sorted(known))}")
+            raise click.ClickException(f"no plugin {name!r} brings components; these do: {', '.join(sorted(known))}")
     sys.exit(check(names, traceback))
 
 

@@ -13,7 +13,12 @@ from glc_toolkit.cli.output import INTERRUPTED, may_replace
 
 @cli.command()
 @click.argument("recipe", type=FILE)
-@click.option("-o", "--out", type=ANY, help="Folder of the run. A run that is there goes on. Default: runs/NAME.")
+@click.option(
+    "-o",
+    "--out",
+    type=ANY,
+    help="Folder of the run. A run that is there continues. Default: runs/NAME, by the name in the recipe.",
+)
 @click.option("--smoke", is_flag=True, help="Run two small steps of each stage, to see whether the recipe works.")
 @click.option(
     "--dry-run", is_flag=True, help="Show weights, operations, memory and minutes of each stage. Nothing is trained."
@@ -32,7 +37,10 @@ from glc_toolkit.cli.output import INTERRUPTED, may_replace
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
 )
 def train(recipe, out, smoke, dry_run, time_budget, changes, device):
-    """Train a model by RECIPE, a YAML file. A run that was stopped goes on. The model becomes a zoo folder in OUT."""
+    """Train a model by the YAML file RECIPE. The same command continues a run that was stopped.
+
+    The trained model is a folder in OUT. Every command takes such a folder as a model.
+    """
     try:
         import yaml
         from pydantic import ValidationError
@@ -48,7 +56,7 @@ def train(recipe, out, smoke, dry_run, time_budget, changes, device):
             click.echo(run(recipe, out, smoke, time_budget, changes, device))
     except KeyboardInterrupt:
         click.echo(
-            f"interrupted: {shlex.join(['glc', *sys.argv[1:]])} goes on from the last state. A state is written "
+            f"interrupted: {shlex.join(['glc', *sys.argv[1:]])} continues from the last saved state. A state is saved "
             "every five minutes",
             err=True,
         )
@@ -57,12 +65,12 @@ def train(recipe, out, smoke, dry_run, time_budget, changes, device):
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
         raise click.ClickException(f"{recipe}: {'; '.join(faults)}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise click.ClickException(f"{recipe} is no YAML: {one_line(error)}") from None
+        raise click.ClickException(f"{recipe} is not YAML: {one_line(error)}") from None
 
 
 @cli.group("recipe")
 def recipe_():
-    """Write recipes of training."""
+    """Write recipes for training."""
 
 
 @recipe_.command("new")
@@ -73,15 +81,15 @@ def recipe_():
     default=defaults.MODEL,
     show_default=True,
     shell_complete=completed(model_names),
-    help="The model whose config is taken, and whose weights are the start: zoo name, folder or hf://owner/name.",
+    help="The recipe takes the config of this model and starts from its weights: zoo name, folder or hf://owner/name.",
 )
-@click.option("--fresh", is_flag=True, help="Take the config alone, and train all three stages from random weights.")
+@click.option("--fresh", is_flag=True, help="Take the config alone. All three stages train, from random weights.")
 @click.option(
     "--source", "sources", multiple=True, help="A folder or tar file of pictures; repeat for several. Default: photos."
 )
 @overwrite_options
 def recipe_new(target, model, fresh, sources, overwrite):
-    """Write a commented recipe to TARGET, for an image model like a given one."""
+    """Write a recipe with comments to TARGET. It trains an image model like an existing one."""
     may_replace(target, overwrite)
     from glc_toolkit import io
 
@@ -92,4 +100,4 @@ def recipe_new(target, model, fresh, sources, overwrite):
     text = recipe(target.stem, model, fresh, sources or ("photos",))
     with io.replacing(target, overwrite == FORCE) as partial:
         partial.write_text(text, "utf-8")
-    click.echo(f"{target}: now glc train {target} --smoke, and without --smoke")
+    click.echo(f"{target}: try it by glc train {target} --smoke, then train without --smoke")

