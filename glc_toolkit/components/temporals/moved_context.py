@@ -43,7 +43,9 @@ class MovedContext(Component, nn.Module):
             )
         self.side, self.channels = side, channels
         self.inverse, self.blocks = (FixedConv(self.coefficients, self.coefficients, 1) for _ in range(2))
-        self.blocks.bias.requires_grad_(False)  # zero for ever: what stands still beside what moves stays as it is
+        bias = torch.zeros_like(self.blocks.bias)
+        del self.blocks.bias  # no parameter, but zero for ever: what stands still beside what moves stays as it is
+        self.blocks.register_buffer("bias", bias)
         with torch.no_grad():
             transform = block_transform(side)[:, :, None, None]
             for conv, weight in ((self.inverse, transform.transpose(0, 1)), (self.blocks, transform)):
