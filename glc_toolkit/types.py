@@ -46,6 +46,9 @@ class Component:
     pixels_only: tuple[str, ...] = ()
     """Prefixes of the tensors that no symbol depends on, but pixels do. They are stored in 8 bits."""
 
+    needs_codes: bool = False
+    """A loss compares with the backbone's codes, which a joint stage then names."""
+
     example_args: Mapping[str, object] = {}
     """Arguments for the checks, of a component that is large or has arguments without a default."""
 
@@ -71,6 +74,7 @@ Trait = Literal[
     "conditional",
     "encoder_only",
     "pixels_only",
+    "needs_codes",
     "example_args",
     "tile_overlap",
     "shortest_side",
@@ -554,6 +558,6 @@ class StepOutput(TypedDict):
     hyper_loss: Tensor  #: latent, thumbnail, joint: scalar, the hyper module's quantizer's
     indices: Tensor | None  #: latent, thumbnail, joint: (B, G, h', w') int64, of z; None without a codebook
     codebook_loss: Tensor  #: vqvae: scalar, the backbone's quantizer's
-    codes: Tensor  #: vqvae, latent, and joint with the loss code_prediction: (B, G, h, w) int64, of ``l``
+    codes: Tensor  #: vqvae, latent, and joint with a loss that needs them: (B, G, h, w) int64, of ``l``
     t: Tensor  #: thumbnail, and joint with the loss thumbnail_mse: (B, 3, H / 4, W / 4) in [0, 1]
     t_hat: Tensor  #: likewise: like ``t``, drawn from ``l_hat``, unclamped

@@ -15,11 +15,11 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from glc_toolkit import zoo
+from glc_toolkit import registry, zoo
 from glc_toolkit.models import GLCImage, GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
 from glc_toolkit.training.recipe import Stage
-from glc_toolkit.types import StepOutput, Thumbnails
+from glc_toolkit.types import StepOutput, Thumbnails, trait
 
 REMEDY = {  # what helps against a loss or a latent that runs away, by objective
     "vqvae": "lower its lr, or the weight of the loss that grew",
@@ -45,7 +45,8 @@ Objective = Callable[[Batch], StepOutput]
 
 def objective_of(model: GLCModel, stage: Stage) -> Objective:
     """The objective of a stage, for pictures or for clips."""
-    codes = stage.uses("code_prediction")
+    losses = [registry.find("loss", term.loss or name)[0] for name, term in stage.losses.items()]
+    codes = any(trait(loss, "needs_codes") for loss in losses)
     if isinstance(model, GLCVideo):
         uses = {"flicker": stage.uses("flicker"), "thumbnails": stage.uses("thumbnail_mse")}
         return Clip(model, stage.objective == "joint", codes, **uses)
@@ -100,7 +101,7 @@ class Joint:
 
     Args:
         thumbnails: also draw the thumbnail of each picture.
-        codes: also name the backbone's codes, for a loss that predicts them.
+        codes: also name the backbone's codes, for a loss that needs them.
         teacher: what to compare pictures with in the place of some originals.
     """
 
@@ -161,7 +162,7 @@ class Clip:
     Args:
         pixels: also draw one frame of each clip. The intra frame has its turn, too, except with ``flicker``, which
             needs a frame before.
-        codes: also name the backbone's codes, for a loss that predicts them.
+        codes: also name the backbone's codes, for a loss that needs them.
         flicker: also draw the frame before each that is drawn.
         thumbnails: also draw the thumbnail of each P frame.
     """

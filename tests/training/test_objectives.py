@@ -41,6 +41,14 @@ def test_a_teacher_of_another_latent_or_stage_is_refused(tiny_folder):
         Stage.model_validate({**STAGE, "objective": "latent", "teacher": "glc-image-0.03"})
 
 
+@pytest.mark.parametrize("loss, named", [("l1", False), ("code_prediction", True)])
+def test_a_joint_stage_names_codes_for_a_loss_that_needs_them(loss, named):
+    losses = {"l1": {}, "term": {"loss": loss, "args": tiny.config("loss", loss)["args"]}}
+    module = StageModule(GLCImage(tiny.MODEL), Stage.model_validate({**STAGE, "losses": losses}))
+    out, _ = module(torch.rand(2, 3, 64, 64), torch.tensor([0.0, 1.0]), 0, 0)
+    assert ("codes" in out) == named
+
+
 @pytest.mark.parametrize("first", [0, 4])
 def test_flicker_sees_each_frame_with_the_one_before(first):
     """Frames in shades of grey, so that a picture says its number."""

@@ -35,6 +35,7 @@ class CodePrediction(Component, nn.Module):
         width, depth, heads: of the transformer.
     """
 
+    needs_codes = True
     example_args = {"latent_channels": 16, "codebook_size": 64, "positions": 8, "width": 32, "depth": 1, "heads": 2}
 
     def __init__(

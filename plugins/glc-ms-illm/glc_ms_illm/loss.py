@@ -19,6 +19,7 @@ class LabelledGAN(nn.Module):
         limit: the adaptive weight is clamped to [0, limit].
     """
 
+    needs_codes = True
     example_args = {"codebook_size": 64, "width": 8}
 
     def __init__(self, codebook_size: int, width: int = 64, layers: int = 4, limit: float = 1.0):
@@ -38,8 +39,6 @@ class LabelledGAN(nn.Module):
     @staticmethod
     def labels(out: dict) -> Tensor:
         """(B, h, w) of what the real pictures are."""
-        if "codes" not in out:
-            raise ValueError("labelled_gan needs the codes of the VQ-VAE: put code_prediction among the stage's losses")
         return out["codes"][:, 0].long() + 1
 
     def forward(self, out: dict) -> Tensor:
