@@ -195,11 +195,18 @@ def clip_means(model: str) -> str:
     means = by_level(model)
     columns = [key for key in CLIPS if any(row.get(key) is not None for rows in means.values() for row in rows)]
     cells = [
-        [name, str(level), *(significant(row.get(key)) for key in columns)]
+        [name, level, *(significant(row.get(key)) for key in columns)]
         for name, rows in means.items()
-        for level, row in enumerate(rows)
+        for level, row in zip(levels_of(model), rows, strict=True)
     ]
     return markdown(["codec", "level", *columns], cells)
+
+
+def levels_of(model: str) -> list[str]:
+    """The levels at which a video model was measured."""
+    bare, _ = versions.split(model)
+    settings = [row["setting"] for row in read(model, "clips.json") if row["codec"] == bare]
+    return [f"{setting:g}" for setting in dict.fromkeys(settings)]
 
 
 def means(rows: list[dict]) -> dict[str, dict[str, list[float]]]:
@@ -224,10 +231,12 @@ def by_level(model: str) -> dict[str, list[dict]]:
 
 
 def clip_effort(model: str) -> str:
-    """A video model without effort and with."""
+    """A video model without effort and with, in the newest version that was measured so."""
     columns = {"bpp": "bpp", "lpips-alex": "LPIPS-Alex", "dists": "DISTS"}
     bare, _ = versions.split(model)
-    plain, searched = (rows for name, rows in by_level(model).items() if name.startswith(bare))
+    found = [file.parent.name for file in RESULTS.glob("*/clips.json") if f"{bare}-effort" in file.read_text()]
+    newest_searched = by_level(max(found, key=versions.split))
+    plain, searched = (rows for name, rows in newest_searched.items() if name.startswith(bare))
     with_effort = [f"`--effort 32`: {name}" for name in columns.values()]
     cells = [
         [str(level), *(number(row[key], DIGITS[key]) for row in pair for key in columns)]
@@ -241,9 +250,10 @@ def clip_rivals(model: str) -> str:
     bare, _ = versions.split(model)
     wanted = {f"{bare}-effort32": f"{bare} `--effort 32`", bare: bare, "x265": "x265", "x264": "x264"}
     means, columns = by_level(model), ("bpp", "psnr", "lpips-alex", "lpips-vgg", "dists")
+    levels = levels_of(model)
     rows = [
-        [title, str(level), *(number(means[name][level].get(key), DIGITS[key]) for key in columns)]
-        for level in (1, len(means[bare]) - 1)
+        [title, level, *(number(means[name][levels.index(level)].get(key), DIGITS[key]) for key in columns)]
+        for level in dict.fromkeys(("1", levels[-1]))
         for name, title in wanted.items()
         if name in means
     ]

@@ -59,7 +59,7 @@ def main(model: str) -> None:
         small = [frame.resize((88, 72)) for frame in golden_frames()]
         streams = {
             f"{model}.glv": api.encode_video(golden_frames(), model, quality=1.5, intra_period=8),
-            f"{model}-v2.glv": api.encode_video(small, model, max_bytes=300, intra_period=8),
+            f"{model}-v2.glv": api.encode_video(small, model, max_bytes=400, intra_period=8),
         }
         index = DATA / "golden_video.json"
         golden = known(index)
