@@ -454,7 +454,7 @@ def test_the_wheel_brings_the_model(tmp_path, photo):
     left_out = set(re.findall(r'"zoo/([\w.@-]+)"', (ROOT / "pyproject.toml").read_text()))
     assert {path.parts[0] for path in absent} - left_out <= {name for name in newest if "@" in name}
     assert not any(name.endswith("training-log.md") for name in inside)
-    assert not left_out & {zoo.locate(name).name for name in ("glc-image-0.03", api.DEFAULT_VIDEO_MODEL)}
+    assert not left_out & {zoo.locate(name).name for name in ("glc-image-0.03", "glc-video-0.01")}
     assert any(name.endswith("dist-info/licenses/zoo/licenses/torchvision.txt") for name in inside)
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env" / "bin" / "python"
