@@ -1,6 +1,8 @@
-"""MS-ILLM by the network of neuralcompression, with checkpoints that the user has."""
+"""MS-ILLM by the network of neuralcompression, with checkpoints that the user has or that its authors publish."""
 
 import struct
+import sys
+import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -15,8 +17,10 @@ from glc_toolkit.evaluation.codecs import Family
 from glc_toolkit.evaluation.protocols import digest
 from glc_toolkit.types import BitstreamError, ModelFileError
 
-QUALITIES = ("0.035", "0.07", "0.14", "0.3", "0.45", "0.9")  # bits a pixel that each was trained for
+# Bits a pixel that each was trained for. The first two are of a later paper (Careil et al., ICLR 2024).
+QUALITIES = ("0.00218", "0.00438", "0.035", "0.07", "0.14", "0.3", "0.45", "0.9")
 FILE = "msillm_target_{}bpp.ckpt"
+HUB = "https://dl.fbaipublicfiles.com/NeuralCompression/2023-muckley-msillm/"  # as neuralcompression.zoo has it
 TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")  # made anew of the weights
 HEADER = ">2HI"
 
@@ -28,6 +32,24 @@ def network() -> Any:
     except ModuleNotFoundError as error:
         raise ValueError(f"ms-illm needs {error.name}: pip install neuralcompression==0.3.1") from error
     return HiFiCAutoencoder()
+
+
+def fetch(quality: str) -> Path:
+    """The published checkpoint of a quality, where ``torch.hub`` keeps it, downloaded if it is not there."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / FILE.format(quality)
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part, url = file.with_suffix(".part"), HUB + file.name
+        print(f"ms-illm: downloading {url} (0.7 GB, CC-BY-NC 4.0)", file=sys.stderr)
+        try:
+            urllib.request.urlretrieve(url, part)  # raises if there are fewer bytes than the server says
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise ValueError(
+                f"{url} cannot be downloaded ({error}); fetch it in another way into a folder, and say ms-illm:FOLDER"
+            ) from error
+        part.replace(file)
+    return file
 
 
 def load(file: Path) -> Any:
@@ -80,21 +102,28 @@ class MSILLM:
 
 
 def family(argument: str, settings: list[str]) -> Family:
-    """MS-ILLM at the qualities whose checkpoints are in a folder, ``ms-illm:FOLDER``."""
-    there = [quality for quality in QUALITIES if (Path(argument) / FILE.format(quality)).is_file()]
-    if not argument or not there:
+    """MS-ILLM at the qualities whose checkpoints are in a folder, ``ms-illm:FOLDER``, or at published qualities,
+    ``ms-illm:hub:0.035,0.07``."""
+    if argument == "hub":
+        if not settings or set(settings) - set(QUALITIES):
+            known = ", ".join(QUALITIES)
+            raise ValueError(f"ms-illm:hub downloads 0.7 GB for each quality: name those that you want, of {known}")
+        files = {quality: fetch(quality) for quality in QUALITIES if quality in settings}
+    else:
+        files = {quality: Path(argument) / FILE.format(quality) for quality in QUALITIES} if argument else {}
+        files = {quality: file for quality, file in files.items() if file.is_file()}
+    if not files:
         raise ValueError(
-            f"ms-illm takes a folder of the published checkpoints, {FILE.format(QUALITIES[0])} and so on; "
+            f"ms-illm takes a folder of the published checkpoints, {FILE.format(QUALITIES[0])} and so on, or hub; "
             f"{argument or 'none'} has none"
         )
-    files = {quality: Path(argument) / FILE.format(quality) for quality in there}
     read = lru_cache(maxsize=1)(lambda quality: load(files[quality]))
-    used = [digest(files[quality])[:16] for quality in there if not settings or quality in settings]
+    used = [digest(file)[:16] for quality, file in files.items() if not settings or quality in settings]
     return Family(
         "ms-illm",
         ", ".join([f"neuralcompression {version('neuralcompression')}", *used]),
-        there,
-        there,
+        list(files),
+        list(files),
         lambda quality: MSILLM(read(str(quality))),
         "MS-ILLM",
     )
