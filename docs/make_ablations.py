@@ -17,7 +17,7 @@ import make_tables
 
 from glc_toolkit.evaluation.curves import plot
 from glc_toolkit.training.loop import train
-from glc_toolkit.training.recipe import Recipe
+from glc_toolkit.training.recipe import Recipe, Term
 from glc_toolkit.training.run import held_out, validate
 
 DOCS = Path(__file__).parent
@@ -71,11 +71,26 @@ def unpredicted() -> Recipe:
     return recipe
 
 
+def labelled() -> Recipe:
+    """The training of MS-ILLM (Muckley et al., ICML 2023). In the second half of stage III the generator learns alone,
+    also from a discriminator that names the codes of the VQ-VAE. The plugin ``glc-ms-illm`` has this loss.
+    """
+    recipe = glc()
+    joint = recipe.stages[-1]
+    judged = joint.model_copy(deep=True, update={"name": "judged", "trains": ["backbone.generator"]})
+    judged.losses = {name: judged.losses[name] for name in ("l1", "lpips", "dists")}
+    judged.losses["labelled_gan"] = Term(weight=0.3, args={"codebook_size": 1024, "width": 32})
+    joint.minutes = judged.minutes = MINUTES[-1] / 2
+    recipe.stages.append(judged)
+    return recipe
+
+
 ARMS: dict[str, tuple[str, Callable[[], Recipe]]] = {
     "glc": ("GLC: latent, categorical, code prediction", glc),
     "pixels": ("pixel space", pixels),
     "factorized": ("factorized hyper module", factorized),
     "unpredicted": ("no code prediction", unpredicted),
+    "labelled": ("adversary of MS-ILLM", labelled),
 }
 
 
