@@ -8,7 +8,8 @@ The argument is the name of a folder in ``zoo/``. Results go to ``results/FOLDER
 
 An image model is measured on the folder ``KODAK`` at its lowest, usual and highest level. For the default image model
 there is more: every sixth picture with effort, the same files without fixed point, the photograph of the README, and
-the photographs of the gallery, alone and beside other codecs. Their decoded pictures are written, too.
+the photographs of the gallery, alone and beside other codecs. Their decoded pictures are written, too. One of these
+codecs is VVenC, whose programs have to be in PATH.
 
 A video model codes the first 96 frames of each clip of the folder ``CLIPS`` with one intra frame, at each level,
 without effort and with. x265 and x264 get no fewer bytes than the model without effort. The image model of the
@@ -44,7 +45,7 @@ RIVALS = {
     "webp": "WebP",
     "jpeg": "JPEG",
 }
-COMPARED = ("avif-quarter", "avif-half", "avif", "jxl", "x265")  # in the tutorial
+COMPARED = ("avif-quarter", "avif-half", "avif", "jxl", "x265", "program:docs/compare/vvenc.yaml")  # in the tutorial
 EFFORTS = (10,)
 STILL, EFFORT = "its image model", 32
 FRAMES, EVERY = 96, 8

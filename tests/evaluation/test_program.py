@@ -179,12 +179,12 @@ def test_eval_of_a_folder_of_clips(described, tmp_path):
         assert result.exit_code == 1 and says in result.output
 
 
-def missing(file: Path) -> str:
-    """What a ready file needs and this machine lacks."""
-    told = yaml.safe_load(file.read_text())
-    words = [word for command in ("encode", "decode") for word in shlex.split(told[command])[:2]]
-    words = [w.format(here=file.parent) for w in words if w.startswith("{here}")] or words[::2]
-    return ", ".join(word for word in words if not shutil.which(word) and not Path(word).exists())
+def missing(told: program.Description) -> str:
+    """What a ready file needs and this machine lacks: programs, and what is beside the file."""
+    lines = [shlex.split(line) for of in (told.encode, told.decode) for line in ([of] if isinstance(of, str) else of)]
+    words = [word for line in lines for word in line if word == line[0] or word.startswith("{here}")]
+    words = [word.format(here=told.file.parent, quality=told.settings[0]) for word in words]
+    return ", ".join(word for word in dict.fromkeys(words) if not shutil.which(word) and not Path(word).exists())
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "compare").glob("*.yaml")), ids=lambda file: file.stem)
@@ -192,10 +192,13 @@ def test_the_ready_files_describe_programs_which_work_where_they_are(file, photo
     told = program.Description(file=file, **yaml.safe_load(file.read_text()))
     words = {"input": "a", "output": "b", "quality": told.settings[0], "width": 8, "height": 8}
     assert told.needs and told.version
-    for command, more in ((told.encode, {"fps": 25.0, "frames": 1}), (told.decode, {})):
-        assert "{" not in command.format(**words, **more, here=file.parent)
-    if lacks := missing(file):
+    for commands, more in ((told.encode, {"fps": 25.0, "frames": 1}), (told.decode, {})):
+        for command in [commands] if isinstance(commands, str) else commands:
+            assert "{" not in command.format(**words, **more, here=file.parent)
+    if lacks := missing(told):
         pytest.skip(f"needs {lacks}")
+    if file.stem in ("cool-chic", "cod-lite"):
+        pytest.skip("takes hours, or a GPU")
     family, _ = named(f"program:{file}")
     original = [np.asarray(photo.crop((100 + k, 150, 261 + k, 269))) for k in range(3)]
     for of in told.codes:
@@ -208,6 +211,6 @@ def test_the_ready_files_describe_programs_which_work_where_they_are(file, photo
                 data = family.clip_codec(setting).encode(original, Fraction(25))
                 decoded = family.clip_codec(setting).decode(data)
             sizes.append(len(data))
-            assert [f.shape for f in decoded] == [f.shape for f in original][: len(decoded)]
+            assert [f.shape for f in decoded] == [f.shape for f in original][: 1 if of == "pictures" else 3]
             assert np.abs(np.subtract(decoded, original[: len(decoded)], dtype=float)).mean() < 25
         assert sizes[0] < sizes[1]
