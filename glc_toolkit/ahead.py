@@ -12,13 +12,18 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Res
     """``work(item)`` of each item, in order. The next result is computed while the caller uses the last one.
 
     All work is done in one thread, one item after another, so ``work`` may keep a state. Items are read in the caller's
-    thread, one ahead. What ``work`` raises is raised here, in its turn.
+    thread, one ahead. What ``work`` or reading an item raises is raised here in its turn, after the results before it.
     """
+    reading = iter(items)
     with ThreadPoolExecutor(1) as thread:
-        coming = None
-        for item in items:
-            last, coming = coming, thread.submit(work, item)
+        coming = failed = None
+        while failed is None:
+            last, coming = coming, None
+            try:
+                coming = thread.submit(work, next(reading))
+            except BaseException as error:  # the end, or an interruption
+                failed = error
             if last is not None:
                 yield last.result()
-        if coming is not None:
-            yield coming.result()
+        if not isinstance(failed, StopIteration):
+            raise failed

@@ -41,6 +41,17 @@ def test_an_error_is_raised_in_its_turn():
         next(results)
 
 
+def test_what_was_read_before_an_interruption_is_not_lost():
+    def items():
+        yield from (1, 2)
+        raise KeyboardInterrupt
+
+    results = ahead(str, items())
+    assert next(results) == "1" and next(results) == "2"
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+
+
 def test_an_iterator_that_is_left_early_ends_its_thread():
     before = threading.active_count()
     results = ahead(str, range(100))
