@@ -95,7 +95,7 @@ def test_a_mean_that_a_symbol_makes_up_for_follows_the_bits_alone():
     params = torch.cat([torch.ones(1, 2 * tiny.CHANNELS, 1, 1), means], 1)
     assert params.requires_grad
     y = torch.zeros_like(means, requires_grad=True)
-    y_hat, likelihoods = model.estimate(y, params)
+    y_hat, _, likelihoods = model.estimate(y, params)
     assert y_hat.abs().max() < 0.5
     of_y, of_means = torch.autograd.grad(y_hat.sum(), (y, means), retain_graph=True)
     assert of_y.eq(1).all()
