@@ -1,11 +1,12 @@
 """The paper's ablations in small: each arm by the same trainer, on the same pictures, in the same time.
 
-    python docs/make_ablations.py RUNS [ARM ...]
+    python docs/make_ablations.py ablations RUNS
+    python docs/make_ablations.py adversary RUNS
 
-trains the named arms (or all) in ``RUNS``, one after the other, and measures real files of the held-out pictures. Then
-it writes ``results/ablations.json``, draws ``images/ablations.png`` and fills the table of ``ablations.md``. An arm
-that was stopped goes on where it was. An arm that is in the results is not trained again. Use the cores that
-``ablations.md`` names: the budget is time.
+trains the arms of one comparison in ``RUNS``, one after the other, and measures real files of the held-out pictures.
+Then it writes the comparison's ``results/*.json``, draws its ``images/*.png`` and fills its table of ``ablations.md``.
+An arm that was stopped goes on where it was. An arm that is in the results is not trained again. The budget is time, so
+the arms of one comparison need the same machine, equally busy.
 """
 
 import json
@@ -21,7 +22,6 @@ from glc_toolkit.training.recipe import Recipe, Term
 from glc_toolkit.training.run import held_out, validate
 
 DOCS = Path(__file__).parent
-RESULTS = DOCS / "results" / "ablations.json"
 MINUTES = (4.0, 2.0, 4.0)  # of the three stages
 RATES = [0.021, 0.023, 0.025, 0.028]  # bpp of the four levels, near those that the first arm ends at
 EVERY = 3  # held-out picture is measured
@@ -92,6 +92,7 @@ ARMS: dict[str, tuple[str, Callable[[], Recipe]]] = {
     "unpredicted": ("no code prediction", unpredicted),
     "labelled": ("adversary of MS-ILLM", labelled),
 }
+COMPARISONS = {"ablations": ("glc", "pixels", "factorized", "unpredicted"), "adversary": ("glc", "labelled")}
 
 
 def curve(name: str, folder: Path) -> dict:
@@ -104,15 +105,15 @@ def curve(name: str, folder: Path) -> dict:
     return {"name": name, "description": title, "results": {key: [row[key] for row in rows] for key in rows[0]}}
 
 
-def main(folder: str, *names: str) -> None:
-    curves = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    for name in names or ARMS:
+def main(comparison: str, folder: str) -> None:
+    results = DOCS / "results" / f"{comparison}.json"
+    curves = json.loads(results.read_text()) if results.exists() else []
+    for name in COMPARISONS[comparison]:
         if name not in [done["name"] for done in curves]:
             curves.append(curve(name, Path(folder)))
-            RESULTS.write_text(json.dumps(curves, indent=1) + "\n")
-    curves.sort(key=lambda done: list(ARMS).index(done["name"]))
+            results.write_text(json.dumps(curves, indent=1) + "\n")
     shown = [key for key in SHOWN if all(key in done["results"] for done in curves)]
-    plot(curves, DOCS / "images" / "ablations.png", shown[1:])
+    plot(curves, DOCS / "images" / f"{comparison}.png", shown[1:])
     make_tables.main()
 
 

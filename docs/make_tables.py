@@ -268,15 +268,18 @@ def significant(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def ablations(_: str) -> str:
-    columns = {"bpp": "bpp", "lpips-alex": "LPIPS-Alex", "dists": "DISTS", "psnr": "PSNR"}
+def ablations(comparison: str, _: str) -> str:
+    """A comparison of ``make_ablations.py``, in the columns that all its arms have."""
+    arms = read(f"{comparison}.json")
+    names = {"bpp": "bpp", "lpips-alex": "LPIPS-Alex", "lpips-vgg": "LPIPS-VGG", "dists": "DISTS", "psnr": "PSNR"}
+    columns = {k: name for k, name in names.items() if all(k in arm["results"] for arm in arms)}
     rows = [
         [
             arm["description"].partition(":")[0],
             str(level),
             *(f"{arm['results'][k][level]:.{DIGITS[k]}f}" for k in columns),
         ]
-        for arm in read("ablations.json")
+        for arm in arms
         for level in range(len(arm["results"]["bpp"]))
     ]
     return markdown(["arm", "level", *columns.values()], rows)
@@ -319,7 +322,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "clip-means": clip_means,
     "clip-effort": clip_effort,
     "clip-rivals": clip_rivals,
-    "ablations": ablations,
+    **{comparison: partial(ablations, comparison) for comparison in ("ablations", "adversary")},
     "platforms": platforms,
     **{f"seconds-{table}": partial(seconds, table) for table in read("seconds.json")},
 }

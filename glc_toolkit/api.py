@@ -227,7 +227,7 @@ def encode_video(
         before = before if number % period else None
         l = codec.frame_analysis(x, before)
         motion = None if before is None else codec.motion(l, before)
-        before = Reference(l, 0, l)
+        before = Reference(l, 0, l) if before is None else codec.leaves(l, l, before, motion)
         return number, x, l, motion
 
     header = reference = told = None

@@ -48,7 +48,7 @@ class Reference(NamedTuple):
 
     l_hat: Tensor  #: (B, latent_channels, h, w)
     age: int  #: frames since the last intra frame; 0 for that itself
-    l: Tensor | None = None  #: the encoder's latent of the frame, in which motion is searched; None in a decoder
+    l: Tensor | None = None  #: the encoder's latent in which motion to the next frame is searched; None in a decoder
 
 
 def sample(reference: Reference, i: int) -> Reference:
@@ -177,7 +177,7 @@ class GLCVideo(GLCModel):
     def code_latents(self, latents: list[Tensor], quality: Tensor) -> ClipLatents:
         """The part of :meth:`forward` between the two halves of the backbones."""
         outs: list[LatentOutput | InterOutput] = [self.image.code_latent(latents[0], self.image_quality(quality))]
-        outs += self.code_inters(latents[1:], Reference(outs[0]["l_hat"], 0, latents[0]), quality)
+        outs += self.code_inters(latents[1:], Reference(outs[0]["l_hat"], 0, latents[0]), quality)[0]
         return {
             "l": [out["l"] for out in outs],
             "l_hat": [out["l_hat"] for out in outs],
@@ -188,13 +188,17 @@ class GLCVideo(GLCModel):
             "quality": quality,
         }
 
-    def code_inters(self, latents: list[Tensor], reference: Reference, quality: Tensor) -> list[InterOutput]:
-        """P frames in a row, the first given ``reference``, each as :meth:`code_inter` gives it."""
+    def code_inters(
+        self, latents: list[Tensor], reference: Reference, quality: Tensor
+    ) -> tuple[list[InterOutput], Reference]:
+        """P frames in a row, the first given ``reference``, each as :meth:`code_inter` gives it, and the reference that
+        the last one leaves."""
         outs = []
         for l in latents:
-            outs.append(self.code_inter(l, reference, quality))
-            reference = Reference(outs[-1]["l_hat"], reference.age + 1, l)
-        return outs
+            motion = self.motion(l, reference)
+            outs.append(self.code_inter(l, reference, quality, motion))
+            reference = self.leaves(l, outs[-1]["l_hat"], reference, motion)
+        return outs, reference
 
     def code_inter(self, l: Tensor, reference: Reference, quality: Tensor, motion: Tensor | None = None) -> InterOutput:
         """One P frame's latent, given the frame before, without writing bytes. ``motion`` is what :meth:`motion` gives,
@@ -231,16 +235,31 @@ class GLCVideo(GLCModel):
             return None
         return self.temporal.estimate(l, reference.l_hat if reference.l is None else reference.l)
 
+    @torch.no_grad()
+    def leaves(self, l: Tensor, l_hat: Tensor, reference: Reference, motion: Tensor | None) -> Reference:
+        """What the P frame of ``l`` leaves for the next one, once it was coded as ``l_hat`` given ``reference``.
+
+        A frame with the adaptor 0 hardly corrects what motion did. Motion after it is searched from what motion has
+        made of an original: what one vector rounds away then counts for the next. After any other frame it is
+        searched from that frame's original.
+        """
+        age, searched = reference.age + 1, reference.l
+        if self.adaptor(age) == 0 and motion is not None and searched is not None and isinstance(self.temporal, Moving):
+            l = self.temporal.move(searched.to(dtype_of(self.exact_temporal[0], l.dtype)), motion).to(l.dtype)
+        return Reference(l_hat, age, l)
+
+    def adaptor(self, age: int) -> int | None:
+        """The temporal adaptor of a P frame; None for one that starts afresh."""
+        return None if age % self.refresh == 1 % self.refresh else self.cycle[age % len(self.cycle)]
+
     def temporal_context(self, reference: Reference, motion: Tensor | None = None) -> tuple[Tensor, bool, Tensor]:
         """The context of the frame after ``reference``, whether that starts afresh, and the latent of ``reference``,
         moved."""
-        age = reference.age + 1
-        fresh = age % self.refresh == 1 % self.refresh
-        adaptor = None if fresh else self.cycle[age % len(self.cycle)]
+        adaptor = self.adaptor(reference.age + 1)
         l_hat = reference.l_hat.to(dtype_of(self.exact_temporal[0], reference.l_hat.dtype))
         if motion is not None and isinstance(self.temporal, Moving):
             l_hat = self.temporal.move(l_hat, motion)
-        return self.temporal(l_hat, adaptor), fresh, l_hat
+        return self.temporal(l_hat, adaptor), adaptor is None, l_hat
 
     # -- bytes --------------------------------------------------------------------------------------------------
 
@@ -326,7 +345,7 @@ class GLCVideo(GLCModel):
         y = self.transform.analysis(l, quality, context.to(l.dtype))
         y_hat, sent = self.write(encoder, y, self.hyper.encode(encoder, y, context, fresh))
         l_hat = self.synthesis(y_hat, sent, quality, context, moved)
-        return Reference(l_hat, reference.age + 1, l), encoder.bytes()
+        return self.leaves(l, l_hat, reference, motion), encoder.bytes()
 
     @torch.no_grad()
     def decode_payload(

@@ -180,10 +180,10 @@ class Clip:
                 intra = model.image.code_latent(model.image.analysis(frames[0]), model.image_quality(quality))
                 self.reference = Reference(intra["l_hat"], 0, intra["l"])
             latents = [model.analysis(frame) for frame in frames[1:]]
-        outs = model.code_inters(latents, self.reference, quality)
+        outs, reference = model.code_inters(latents, self.reference, quality)
         indices = [out["indices"] for out in outs if out["indices"] is not None]
         l_hats = [self.reference.l_hat, *(out["l_hat"] for out in outs)]
-        self.reference = Reference(outs[-1]["l_hat"].detach(), self.reference.age + len(outs), outs[-1]["l"])
+        self.reference = reference._replace(l_hat=reference.l_hat.detach())
 
         # pixels cost most: those of one frame of each clip, all frames taking turns
         start = int(batch.first > 0 or self.flicker)  # later, it had its turn in the step before
