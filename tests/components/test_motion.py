@@ -11,6 +11,7 @@ from glc_toolkit.components.temporals.fields import LARGEST, SCALES, steps
 from glc_toolkit.components.temporals.motion import refined
 from glc_toolkit.components.temporals.moved_context import MovedContext
 from glc_toolkit.models import GLCVideo
+from glc_toolkit.models.video import Reference
 from tests.conftest import moving_config
 from tests.reference_decoder import Network, RangeDecoder
 from tests.reference_video_decoder import read_field
@@ -184,3 +185,21 @@ def test_motion_is_searched_between_originals():
     l = video.frame_analysis(x, noise)
     assert not video.motion(l, noise).any()
     assert video.motion(l, noise._replace(l=None)).any()
+
+
+def test_what_a_vector_rounds_away_counts_in_the_next():
+    """A pan of a tenth of the thumbnail's pixel a frame, where a vector has quarters."""
+    video = GLCVideo({**moving_config(), "cycle": [0]}).eval()
+    video.update()
+    whole = texture(128, 160).clamp(0, 1)
+    down, right = torch.meshgrid(torch.linspace(-0.8, 0.8, 96), torch.linspace(-0.8, 0.8, 128), indexing="ij")
+    grids = [torch.stack([right + 0.4 * 2 / 160 * t, down], -1)[None] for t in range(11)]
+    frames = [F.grid_sample(whole, grid, mode="bicubic", align_corners=False).clamp(0, 1) for grid in grids]
+    l = video.frame_analysis(frames[0], None)
+    reference, far = Reference(l, 1, l), 0.0
+    for frame in frames[1:]:
+        l = video.frame_analysis(frame, reference)
+        field = video.motion(l, reference)
+        far += field[:, 1].float().mean().item()
+        reference = video.leaves(l, l, reference, field)
+    assert abs(far - 4) <= 1  # quarters
