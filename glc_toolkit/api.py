@@ -120,6 +120,7 @@ def decode(
     max_pixels: int | None = None,
     precision: str = "float32",
     device: str = "cpu",
+    artist: str | GLCImage | None = None,
 ) -> Image.Image | Iterator[Image.Image]:
     """Decompress a GLC file to an RGB picture; of a video, to an iterator of them (see :func:`decode_video`).
 
@@ -131,15 +132,18 @@ def decode(
             limit.
         precision: arithmetic of a model that is not given loaded, see :meth:`GLCImage.set_precision`.
         device: where a model that is not given loaded runs, as PyTorch calls it.
+        artist: an image model that draws in the place of the model that wrote the file. Both need the same latent, as
+            ``glc-image-0.03``, ``glc-image-0.03-fast`` and ``glc-video-0.01`` have it.
 
-    Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model.
+    Raises :class:`BitstreamError` for anything that is not a whole, undamaged file of a known model, and ``ValueError``
+    for an artist with another latent.
     """
     data = bitstream.of(data)
     if bitstream.is_video(data):
         if preview:
             raise ValueError("a preview is of a picture, not of a video")
-        return decode_video(data, model, max_pixels=max_pixels, precision=precision, device=device)
-    return decode_picture(data, model, preview, max_pixels, precision, device)
+        return decode_video(data, model, max_pixels=max_pixels, precision=precision, device=device, artist=artist)
+    return decode_picture(data, model, preview, max_pixels, precision, device, artist)
 
 
 def decode_picture(
@@ -149,10 +153,12 @@ def decode_picture(
     max_pixels: int | None = None,
     precision: str = "float32",
     device: str = "cpu",
+    artist: str | GLCImage | None = None,
 ) -> Image.Image:
     """Decompress a GLC file that is a picture. Arguments and errors are those of :func:`decode`."""
     stream, model = open_stream(data, model, max_pixels, precision, device)
-    x_hat = model.decode_payload(stream.payload, stream.quality_code, (stream.height, stream.width), preview)
+    artist = _artist(artist, model, precision, device)
+    x_hat = model.decode_payload(stream.payload, stream.quality_code, (stream.height, stream.width), preview, artist)
     return io.to_pillow(x_hat)
 
 
@@ -303,6 +309,7 @@ def decode_video(
     report: Callable[[videostream.Damage], object] | None = None,
     max_gap: int | None = None,
     device: str = "cpu",
+    artist: str | GLCImage | None = None,
 ) -> Iterator[Image.Image]:
     """Decompress a GLC video, one RGB picture at a time.
 
@@ -321,9 +328,11 @@ def decode_video(
         max_gap: how many more frames may be missing than are there. Reading ends at an intra frame that lies
             further on. ``None`` is ``videostream.MAX_GAP``; 0 means no limit.
         device: as in :func:`decode`.
+        artist: as in :func:`decode`.
     """
     data = bitstream.of(data)
     header, at, model = open_video(data, model, max_pixels, precision, device)
+    artist = _artist(artist, model, precision, device)
     end = math.inf if frames is None else start + frames
     at, number = _seek(data, at, start, max_gap)
     shape = (header.height, header.width)
@@ -352,7 +361,7 @@ def decode_video(
         if found is None:
             return frame[0], None
         with _in_frame(item.number):
-            return frame[0], io.to_pillow(model.reconstruct(found, shape))
+            return frame[0], io.to_pillow(model.reconstruct(found, shape, artist))
 
     items = takewhile(lambda item: item.number < end, videostream.records(data, at, number, max_gap))
     for item, new in ahead(drawn, ahead(decoded, items)):
@@ -550,6 +559,18 @@ def _loaded(model: str | GLCModel, kind: type[Model], precision: str, device: st
     if not isinstance(model, kind):
         raise ValueError(f"{model.config.get('name', 'this model')!r} codes {CODES[type(model)]}, not {CODES[kind]}")
     return model
+
+
+def _artist(artist: str | GLCImage | None, model: GLCModel, precision: str, device: str) -> GLCImage | None:
+    """The loaded model that draws what ``model`` decodes; None is that model itself."""
+    if artist is None:
+        return None
+    loaded = _loaded(artist, GLCImage, precision, device)
+    if not loaded.has_latent_of(model):
+        own, other = model.config.get("name", "this model"), loaded.config.get("name", "the artist")
+        other = artist if isinstance(artist, str) else other
+        raise ValueError(f"{other} cannot draw what {own} decodes: the encoders of their backbones differ")
+    return loaded
 
 
 def _device(model: GLCModel) -> torch.device:

@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import json
 from io import BytesIO
 
@@ -12,6 +13,8 @@ from PIL import Image
 import glc_toolkit as glc
 from glc_toolkit import api, zoo
 from glc_toolkit.doctor import diagnose
+from glc_toolkit.models import GLCVideo
+from tests.conftest import moving_config
 from tests.make_golden import DATA, latent_hash, references_hash
 
 
@@ -213,3 +216,26 @@ def test_what_is_written_of_a_video(frames, stopped):
     done = api.write_video(chunks(), file, told.append)
     assert file.getvalue() == b"headerframeframe" + b"end" * (not stopped)
     assert done == api.Written(2, len(file.getvalue()), stopped) and told[:3] == [0, 1, 2]
+
+
+def test_another_model_draws_what_has_its_latent(noise):
+    """The same symbols, and the pictures of the other generator."""
+    torch.manual_seed(0)
+    video = GLCVideo(moving_config()).eval()
+    video.update()
+    image, artist = video.image, copy.deepcopy(video.image)
+    with torch.no_grad():
+        for parameter in artist.backbone.generator.parameters():
+            parameter.mul_(1.5)
+    file, clip = glc.encode(noise, model=image), b"".join(glc.encode_video([noise, noise[::-1]], video, fps=25))
+    drawn = glc.decode(file, model=image, artist=artist).tobytes()
+    assert drawn == glc.decode(glc.encode(noise, model=artist), model=artist).tobytes()
+    assert drawn != glc.decode(file, model=image).tobytes()
+    own, by_artist = ([frame.tobytes() for frame in glc.decode(clip, video, artist=a)] for a in (None, artist))
+    assert all(a != b for a, b in zip(own, by_artist, strict=True))
+    rounded = copy.deepcopy(artist).set_precision("bf16")
+    assert rounded.has_latent_of(video) and video.has_latent_of(rounded)
+    with torch.no_grad():
+        artist.backbone.encoder.transform.weight.mul_(1.1)
+    with pytest.raises(ValueError, match="cannot draw what"):
+        glc.decode(file, model=image, artist=artist)

@@ -15,6 +15,7 @@ from glc_toolkit.cli.options import (
     ANY,
     FORCE,
     SOURCE,
+    artist_option,
     as_json,
     device_option,
     format_option,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 @click.argument("source", type=SOURCE)
 @click.argument("target", type=ANY)
 @reader_option
+@artist_option
 @click.option("--preview", is_flag=True, help="Pictures: decode the side information alone, fast and blurred.")
 @click.option("--start", type=click.IntRange(0), default=0, help="Video: the first frame to decode.")
 @click.option("--frames", type=click.IntRange(1), help="Video: how many frames to decode.")
@@ -66,6 +68,7 @@ def decode(
     source,
     target,
     model,
+    artist,
     preview,
     start,
     frames,
@@ -97,7 +100,7 @@ def decode(
         total = min(frames or math.inf, sum(1 for _ in api.videostream.records(data, at, max_gap=max_gap)) - start)
         damages = []
         decoded = api.decode_video(
-            data, loaded, start, frames, strict, max_pixels, report=damages.append, max_gap=max_gap
+            data, loaded, start, frames, strict, max_pixels, precision, damages.append, max_gap, device, artist
         )
         try:
             facts = _decode_video(decoded, total, header, target, mark_text(mark, model), overwrite)
@@ -110,7 +113,7 @@ def decode(
     if start or frames or strict:
         raise Misuse("--start, --frames and --strict are for videos, and SOURCE is a picture")
     check_format(target, format)
-    picture, loaded, problems = _decode_picture(data, model, preview, max_pixels, precision, device)
+    picture, loaded, problems = _decode_picture(data, model, artist, preview, max_pixels, precision, device)
     model = loaded.config.get("name", "unnamed")
     for problem in problems:
         click.echo(f"{name}: {problem}", err=True)
@@ -120,7 +123,9 @@ def decode(
     show(facts, as_json, "", err=str(target) == PIPE)
 
 
-def _decode_picture(data, model, preview, max_pixels, precision, device) -> tuple[Image.Image, GLCModel, list[str]]:
+def _decode_picture(
+    data, model, artist, preview, max_pixels, precision, device
+) -> tuple[Image.Image, GLCModel, list[str]]:
     """The picture, the model that decoded it, and what is wrong with the file. If anything is, the picture is a
     preview."""
     from glc_toolkit import api
@@ -128,7 +133,7 @@ def _decode_picture(data, model, preview, max_pixels, precision, device) -> tupl
 
     try:
         _, loaded = api.open_stream(data, model, max_pixels, precision, device)
-        return api.decode_picture(data, loaded, preview, max_pixels), loaded, []
+        return api.decode_picture(data, loaded, preview, max_pixels, precision, device, artist), loaded, []
     except api.BitstreamError:
         found, picture = diagnose(data, model, max_pixels, device) if preview else (None, None)
         if not found or not picture:

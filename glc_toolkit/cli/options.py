@@ -55,6 +55,11 @@ reader_option = click.option(
     shell_complete=completed(model_names),
     help="The model that wrote the file, or its folder. Default: the zoo model that the file names.",
 )
+artist_option = click.option(
+    "--artist",
+    shell_complete=completed(model_names),
+    help="An image model that draws in the place of the file's own. Its latent has to be the same.",
+)
 metric_option = click.option(
     "--metric",
     "metrics",

@@ -4,6 +4,8 @@ How a latent is coded is in :mod:`glc_toolkit.models.passes`, training and codin
 config, state and fingerprint in :mod:`glc_toolkit.models.identity`.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from compressai.models import CompressionModel
@@ -136,6 +138,21 @@ class GLCModel(Passes, Modes, CompressionModel):
             return self.backbone.synthesis(l.float())
         half, cell = self.in_precision(self.backbone.synthesis), self.backbone.downsampling
         return tiled(half, l.float(), 1, cell, self.tile_overlap)
+
+    def has_latent_of(self, other: "GLCModel") -> bool:
+        """Whether the encoders of the two backbones are the same, so that each can draw what the other decodes. The
+        precisions may differ."""
+
+        def encoder(model: GLCModel) -> dict[str, Tensor]:
+            prefixes = trait(model.backbone, "encoder_only")
+            tensors = nn.Module.state_dict(cast(nn.Module, model.backbone))
+            return {name: tensor.float() for name, tensor in tensors.items() if name.startswith(prefixes)}
+
+        own, its = encoder(self), encoder(other)
+        shared = own.keys() & its.keys()  # int8 gives some tensors other names
+        return bool(shared) and all(
+            own[name].shape == its[name].shape and torch.allclose(own[name], its[name], rtol=2**-7) for name in shared
+        )
 
     @property
     def tile_overlap(self) -> int:

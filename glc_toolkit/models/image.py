@@ -117,13 +117,22 @@ class GLCImage(GLCModel):
         return y_hat
 
     @torch.no_grad()
-    def decode_payload(self, stream: bytes, quality_code: int, shape: tuple[int, int], preview: bool = False) -> Tensor:
+    def decode_payload(
+        self,
+        stream: bytes,
+        quality_code: int,
+        shape: tuple[int, int],
+        preview: bool = False,
+        artist: GLCModel | None = None,
+    ) -> Tensor:
         """What :meth:`encode_payload` wrote for an image of ``shape`` (H, W) -> ``x_hat`` (1, 3, H, W) in [0, 1].
 
-        ``preview`` reads z alone and takes every residual as zero.
+        ``preview`` reads z alone and takes every residual as zero. ``artist`` draws the picture in the place of this
+        model; its latent has to be the same.
         """
         quality = self.qualities(self.quality_of(quality_code), 1, next(self.parameters()).device)
-        return self.picture(self.synthesis(self.decode_latent(Decoder(stream), shape, preview), quality), shape)
+        l_hat = self.synthesis(self.decode_latent(Decoder(stream), shape, preview), quality)
+        return (artist or self).picture(l_hat, shape)
 
     @torch.no_grad()
     def decode_latent(self, decoder: Decoder, shape: tuple[int, int], preview: bool = False) -> Tensor:

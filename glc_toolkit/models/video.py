@@ -368,9 +368,10 @@ class GLCVideo(GLCModel):
         return Reference(self.image.synthesis(y_hat, quality), 0)
 
     @torch.no_grad()
-    def reconstruct(self, reference: Reference, shape: tuple[int, int]) -> Tensor:
-        """The picture (B, 3, H, W) in [0, 1] of a decoded frame."""
-        model = self if reference.age else self.image
+    def reconstruct(self, reference: Reference, shape: tuple[int, int], artist: GLCModel | None = None) -> Tensor:
+        """The picture (B, 3, H, W) in [0, 1] of a decoded frame. ``artist`` draws it in the place of this model; its
+        latent has to be the same."""
+        model = artist or (self if reference.age else self.image)
         return model.picture(reference.l_hat, shape)
 
     def dry_run(self) -> None:
