@@ -330,7 +330,8 @@ class GLCVideo(GLCModel):
         self, l: Tensor, quality_code: int, reference: Reference | None, motion: Tensor | None = None
     ) -> tuple[Reference, bytes]:
         """One latent (1, C, h, w) of :meth:`frame_analysis` -> the reference for the next frame, and the coder's
-        stream. ``motion`` is what :meth:`motion` gives, for a caller that codes a frame more than once."""
+        stream. ``motion`` is what :meth:`motion` gives, for a caller that searches it ahead. The new reference then has
+        no latent to search in: the caller keeps that itself, by :meth:`leaves`."""
         self.check_ready(encoder=True)
         encoder = Encoder()
         if reference is None:
@@ -338,14 +339,15 @@ class GLCVideo(GLCModel):
             y_hat = self.image.encode_latent(encoder, l, code)
             return self._intra_reference(y_hat, code)._replace(l=l), encoder.bytes()
         quality = self.qualities(self.quality_of(quality_code), 1, l.device)
-        motion = self.motion(l, reference) if motion is None else motion
-        if motion is not None and isinstance(self.temporal, Moving):
-            self.temporal.put(encoder, motion)
-        context, fresh, moved = self.temporal_context(reference, motion)
+        followed = self.motion(l, reference) if motion is None else motion
+        if followed is not None and isinstance(self.temporal, Moving):
+            self.temporal.put(encoder, followed)
+        context, fresh, moved = self.temporal_context(reference, followed)
         y = self.transform.analysis(l, quality, context.to(l.dtype))
         y_hat, sent = self.write(encoder, y, self.hyper.encode(encoder, y, context, fresh))
         l_hat = self.synthesis(y_hat, sent, quality, context, moved)
-        return self.leaves(l, l_hat, reference, motion), encoder.bytes()
+        new = Reference(l_hat, reference.age + 1) if motion is not None else self.leaves(l, l_hat, reference, followed)
+        return new, encoder.bytes()
 
     @torch.no_grad()
     def decode_payload(
