@@ -1,5 +1,6 @@
 """What a process reads in the golden streams, and what it writes, under settings that it has from its start: run by
-tests/test_exactness.py. Each setting has a process, forked before PyTorch computes anything.
+tests/test_exactness.py. Each setting has a process, forked before PyTorch computes anything. The first reads all golden
+streams. The others lead to the same arithmetic, and read those of the newest models.
 
 python -m tests.coded_here FOLDER NAME=VALUE...
 """
@@ -12,17 +13,17 @@ from pathlib import Path
 
 import torch
 
-from glc_toolkit import api
+from glc_toolkit import api, zoo
 from glc_toolkit.components.fixed_point import exact_way
 from tests.make_golden import DATA, golden_frames, latent_hash, photo, references_hash
 
 
-def code(folder: Path, setting: str) -> None:
+def code(folder: Path, setting: str, golden: list[Path]) -> None:
     name, _, value = setting.partition("=")
     os.environ[name] = value
     folder.mkdir()
-    read = {path.name: latent_hash(path.read_bytes()) for path in sorted(DATA.glob("*.glc"))}
-    read |= {path.name: references_hash(path.read_bytes()) for path in sorted(DATA.glob("*.glv"))}
+    hashes = {".glc": latent_hash, ".glv": references_hash}
+    read = {path.name: hashes[path.suffix](path.read_bytes()) for path in golden}
     picture = api.encode(photo().crop((100, 100, 228, 164)))
     video = b"".join(api.encode_video(golden_frames()[:2], quality=1.5))
     (folder / "picture.glc").write_bytes(picture)
@@ -38,8 +39,11 @@ def code(folder: Path, setting: str) -> None:
 
 
 def main(folder: str, *settings: str) -> None:
+    golden = sorted(DATA.glob("*.gl[cv]"))
+    newest = [path for name in ("glc-image-0.03", "glc-video-0.01") for path in DATA.glob(f"{zoo.locate(name).name}*")]
     for setting in settings:
-        child = multiprocessing.get_context("fork").Process(target=code, args=(Path(folder, setting), setting))
+        read = golden if setting == settings[0] else newest
+        child = multiprocessing.get_context("fork").Process(target=code, args=(Path(folder, setting), setting, read))
         child.start()
         child.join()
         if child.exitcode:

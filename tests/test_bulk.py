@@ -303,10 +303,10 @@ GLC = "from glc_toolkit.cli import main; main()"
 def test_a_job_that_is_killed_leaves_no_partial_file_and_goes_on(workers, source, tiny_folder, tmp_path):
     """By SIGTERM, in the middle; the outcome is that of a job that was left alone."""
     noise = np.random.default_rng(1)
-    for i in range(30):
-        Image.fromarray(noise.integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(source / f"{i}.png")
+    for i in range(12):
+        Image.fromarray(noise.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(source / f"{i}.png")
     with tarfile.open(source / "0shard.tar", "w") as tar:
-        for i in range(30):
+        for i in range(12):
             tar.add(source / f"{i}.png", f"{i}.png")
     start = [sys.executable, "-W", "ignore", "-c", GLC, "bulk", source]
     end, out = ["-m", tiny_folder, *workers], tmp_path / "killed"

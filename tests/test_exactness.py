@@ -77,9 +77,9 @@ def combined(hyper: str, context: str) -> tuple[GLCImage, bytes, dict]:
 # -- a second decoder -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(LARGEST))])
+@pytest.mark.parametrize("name", sorted(GOLDEN))
 def test_a_decoder_of_the_written_format_reads_the_golden_streams(name):
-    """int64 arithmetic in NumPy and a range decoder of a few lines: tests/reference_decoder.py."""
+    """Whole numbers in NumPy and a range decoder of a few lines: tests/reference_decoder.py."""
     data, model = (DATA / name).read_bytes(), model_of(name)
     expected, other = decoded(zoo.load(model), data), reference_decoder.decode(data, zoo.locate(model))
     assert other["z"].reshape(-1).tolist() == expected["symbols"][0]
@@ -89,7 +89,6 @@ def test_a_decoder_of_the_written_format_reads_the_golden_streams(name):
     assert hashlib.sha256(other["y_hat"].tobytes()).hexdigest() == GOLDEN[name]["y_hat"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN_VIDEO)
 def test_it_reads_the_golden_videos(name):
     """Twelve frames, two of them intra frames, to the latents that they leave for the next."""
@@ -330,7 +329,9 @@ def test_processes_that_are_held_to_less_read_and_write_the_same(capability, tmp
             assert facts["way"] == "in_float32"
         else:
             assert facts["capability"] == "DEFAULT"
-        assert facts["golden"] == {**{name: facts["y_hat"] for name, facts in GOLDEN.items()}, **GOLDEN_VIDEO}
+        expected = {**{name: facts["y_hat"] for name, facts in GOLDEN.items()}, **GOLDEN_VIDEO}
+        assert facts["golden"].items() <= expected.items()
+        assert len(facts["golden"]) == len(expected) if setting == settings[0] else len(facts["golden"]) > 4
         assert facts["picture"] == latent_hash((tmp_path / setting / "picture.glc").read_bytes())
         assert facts["video"] == references_hash((tmp_path / setting / "video.glv").read_bytes())
 

@@ -30,6 +30,7 @@ def test_the_same_bytes_again_and_the_model_as_it_was(crop, model):
 
 
 def test_budgets_are_kept(crop, model):
+    crop = crop[..., :128, :128]
     size = len(glc.encode(crop, model=model, quality=1))
     shares = []
     data = glc.encode(crop, model=model, max_bytes=size, effort=4, progress=shares.append)

@@ -61,7 +61,8 @@ def seeing(channels: int) -> ConvBlock:
     block = ConvBlock(2 * channels, channels)
     assert isinstance(block.adaptor, nn.Conv2d)
     with torch.no_grad():
-        for tensor in (block.body[-1].weight, block.body[-1].bias, block.adaptor.bias):
+        for tensor in (block.body[-1].weight, block.body[-1].bias, block.adaptor.weight, block.adaptor.bias):
             nn.init.zeros_(tensor)  # pyright: ignore[reportArgumentType]
-        block.adaptor.weight.copy_(torch.eye(channels, 2 * channels)[:, :, None, None])
+        # torch.eye would import sympy while a model is loaded, a second.
+        block.adaptor.weight[:, :channels, 0, 0].fill_diagonal_(1.0)
     return block
