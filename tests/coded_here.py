@@ -1,6 +1,6 @@
 """What a process reads in the golden streams, and what it writes, under settings that it has from its start: run by
 tests/test_exactness.py. Each setting has a process, forked before PyTorch computes anything. The first reads all golden
-streams. The others lead to the same arithmetic, and read those of the newest models.
+streams. The others lead to the same arithmetic, and read what they write.
 
 python -m tests.coded_here FOLDER NAME=VALUE...
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from glc_toolkit import api, zoo
+from glc_toolkit import api
 from glc_toolkit.components.fixed_point import exact_way
 from tests.make_golden import DATA, golden_frames, latent_hash, photo, references_hash
 
@@ -40,9 +40,8 @@ def code(folder: Path, setting: str, golden: list[Path]) -> None:
 
 def main(folder: str, *settings: str) -> None:
     golden = sorted(DATA.glob("*.gl[cv]"))
-    newest = [path for name in ("glc-image-0.03", "glc-video-0.01") for path in DATA.glob(f"{zoo.locate(name).name}*")]
     for setting in settings:
-        read = golden if setting == settings[0] else newest
+        read = golden if setting == settings[0] else []
         child = multiprocessing.get_context("fork").Process(target=code, args=(Path(folder, setting), setting, read))
         child.start()
         child.join()

@@ -36,8 +36,6 @@ def test_packages_of_every_kind_install_and_pass_their_tests(packages, tmp_path)
     process(*install, *folders, **os.environ)
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}", "GLC_STRICT_PLUGINS": "1"}
     process("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", packages, *folders, **environment)
-    said = process("-c", "from glc_toolkit.cli import main; main()", "plugins", "check", "made_loss", **environment)
-    assert "failed" not in said and "passed" in said
 
 
 def test_a_package_says_what_was_chosen(packages):

@@ -28,7 +28,7 @@ def folder(tmp_path):
     folder = tmp_path / "clips"
     folder.mkdir()
     for i in range(3):
-        clips.save(frames(10, 128, 96), folder / f"{i}.mp4", Fraction(25))
+        clips.save(frames(10, 96, 72), folder / f"{i}.mp4", Fraction(25))
     return folder
 
 
