@@ -13,7 +13,7 @@ import glc_toolkit
 PACKAGE = Path(glc_toolkit.__file__).parent
 DATA = Path(__file__).parent / "data"
 LAYERS = [
-    {"hookspecs", "types", "paths", "facts", "mark", "progress", "lazy", "defaults"},
+    {"hookspecs", "types", "paths", "facts", "mark", "memory", "progress", "lazy", "defaults"},
     {"registry", "coder"},
     {"components"},
     {"ahead", "bitstream", "colour", "timeline", "versions", "modelfolder"},

@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 
-from glc_toolkit import registry
+from glc_toolkit import memory, registry
 from glc_toolkit.cli import bulk, decode, demo, encode, evaluate, info, plugins, train, zoo  # noqa: F401 (add commands)
 from glc_toolkit.cli.group import cli, one_line
 
@@ -17,6 +17,7 @@ __all__ = ["cli", "main"]
 def main() -> None:
     warnings.formatwarning = lambda message, *_: f"Warning: {one_line(message)}\n"
     warnings.filterwarnings("ignore", message="Image size")  # Pillow warns of large pictures; we have a limit
+    memory.reuse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # else partial files would stay
     try:
         add_plugin_commands()
