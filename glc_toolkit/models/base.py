@@ -141,12 +141,12 @@ class GLCModel(Passes, Modes, CompressionModel):
 
     def has_latent_of(self, other: "GLCModel") -> bool:
         """Whether the encoders of the two backbones are the same, so that each can draw what the other decodes. The
-        precisions may differ."""
+        precisions and devices may differ."""
 
         def encoder(model: GLCModel) -> dict[str, Tensor]:
             prefixes = trait(model.backbone, "encoder_only")
             tensors = nn.Module.state_dict(cast(nn.Module, model.backbone))
-            return {name: tensor.float() for name, tensor in tensors.items() if name.startswith(prefixes)}
+            return {name: tensor.cpu().float() for name, tensor in tensors.items() if name.startswith(prefixes)}
 
         own, its = encoder(self), encoder(other)
         shared = own.keys() & its.keys()  # int8 gives some tensors other names
