@@ -3,8 +3,8 @@
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -78,7 +78,8 @@ def opened(
             if first is None:
                 raise PictureError("has no frames")
             clip = _clip(reel, first[1])
-        yield clip, _frames(clip, reel, first, pictures, name)
+        frames = stack.enter_context(closing(_frames(clip, reel, first, pictures, name)))
+        yield clip, frames
         reel.conclude()
 
 
@@ -116,7 +117,7 @@ def _clip(reel: footage.Footage, frame: "footage.VideoFrame") -> Clip:
 
 def _frames(
     clip: Clip, reel: footage.Footage, first: tuple, pictures: Iterator[tuple], name: str | os.PathLike
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     def meant(frame: "footage.VideoFrame") -> np.ndarray:
         pixels = picture(frame, reel.say)
         height, width, _ = pixels.shape

@@ -44,6 +44,14 @@ def test_odd_sizes(tmp_path):
         assert next(decoded).shape == (21, 33, 3)
 
 
+def test_frames_end_with_the_file(tmp_path):
+    """Else what is left of them would run when the interpreter ends, and fail."""
+    clips.save(frames(3), tmp_path / "clip.mp4", Fraction(10))
+    with clips.opened(tmp_path / "clip.mp4") as (_, decoded):
+        next(decoded)
+    assert list(decoded) == []
+
+
 def test_a_folder_of_png_files(tmp_path):
     assert clips.save(frames(3), tmp_path / "out", Fraction(25)) == 3
     assert [p.name for p in sorted((tmp_path / "out").iterdir())] == ["000000.png", "000001.png", "000002.png"]
