@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder  # else few but long tests come last
 
 plugins: $(VENV)/.installed-test
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation ./plugins/*

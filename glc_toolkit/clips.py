@@ -184,7 +184,7 @@ def _save_video(frames: Iterable[Image.Image], path: Path, fps: Fraction, colour
         try:
             for frame in frames:
                 if stream is None:
-                    stream = container.add_stream("libx264", rate=fps, options={"crf": "10", "preset": "fast"})
+                    stream = container.add_stream("libx264", rate=fps, options={"crf": "10", "preset": "veryfast"})
                     stream.width, stream.height = frame.size
                     even = not (frame.width % 2 or frame.height % 2)
                     stream.pix_fmt = "yuv420p" if even else "yuv444p"

@@ -9,25 +9,28 @@ from itertools import product
 from typing import TypeGuard, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from glc_toolkit.components.backbones.vqgan import Upsample
+from glc_toolkit.components.backbones.vqgan import ResBlock, Upsample
+from glc_toolkit.components.layers import residual
 from glc_toolkit.types import Block
 
 AT_ONCE = 2**18  # numbers that stay in a processor's cache
+SWISH_LEAST = -0.2785  # the least value of a swish
 LEAST_CHANNELS = 64  # with fewer, rounding features costs more than is gained
 
 
 class Int8Conv2d(nn.Module):
     """``conv`` with products in 8-bit integers. Where a gradient is needed, or on a GPU, it is ``conv`` itself.
 
-    ``forward``: (B, C, H, W) in bf16, channels last, to the same.
+    ``forward``: (B, C, H, W) in bf16, channels last, to the same. With ``swish`` it begins with a swish.
     """
 
-    def __init__(self, conv: nn.Conv2d):
+    def __init__(self, conv: nn.Conv2d, swish: bool = False):
         super().__init__()
-        self.conv = conv
+        self.conv, self.swish = conv, swish
         weight = conv.weight.detach().float()
         self.scales = (weight.abs().amax((1, 2, 3)) / 127).clamp(min=1e-12)
         self.weight = (weight / self.scales[:, None, None, None]).round().to(torch.int8)
@@ -40,13 +43,16 @@ class Int8Conv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad or x.device.type != "cpu":
-            return self.conv(x)
+            return self.conv(F.silu(x) if self.swish else x)
         pixels = x.permute(0, 2, 3, 1)  # as they lie in memory, with channels last
-        low, high = (float(bound) for bound in torch.aminmax(pixels))
+        if self.swish:
+            low, high = SWISH_LEAST, F.silu(pixels.amax().float()).item()
+        else:
+            low, high = (float(bound) for bound in torch.aminmax(pixels))
         low, high = min(low, 0.0), max(high, 0.0)  # padding is with zeros
         step = max((high - low) / 254, 1e-12)
         zero = round(-low / step)
-        q = quantized(pixels, step, zero).permute(0, 3, 1, 2)
+        q = quantized(pixels, step, zero, self.swish).permute(0, 3, 1, 2)
         sides = (list(self.conv.stride), list(self.conv.padding), list(self.conv.dilation), self.conv.groups)
         if self.packed is None:
             self.packed = torch.ops.onednn.qconv_prepack(self.weight, self.scales, step, zero, *sides, list(x.shape))
@@ -54,12 +60,14 @@ class Int8Conv2d(nn.Module):
         return torch.ops.onednn.qconv2d_pointwise(q, step, zero, *weights, *sides, 1.0, 0, x.dtype, "none", [], "")
 
 
-def quantized(x: Tensor, step: float, zero: int) -> Tensor:
-    """``x / step + zero``, rounded, in uint8. In parts: large tensors in between cost more than the arithmetic."""
+def quantized(x: Tensor, step: float, zero: int, swish: bool = False) -> Tensor:
+    """``x / step + zero``, rounded, in uint8. With ``swish``, of the swish of ``x``. In parts: large tensors in between
+    cost more than the arithmetic."""
     q = torch.empty(x.shape, dtype=torch.uint8)
     half = torch.tensor(zero + 0.5)
     for part, whole in zip(x.reshape(-1).split(AT_ONCE), q.view(-1).split(AT_ONCE), strict=True):
-        numbers = torch.add(half, part.float(), alpha=1 / step)
+        numbers = part.float()
+        numbers = torch.add(half, F.silu(numbers, inplace=True) if swish else numbers, alpha=1 / step)
         whole.copy_(numbers.to(torch.int16))  # by way of int16: five times as fast
     return q
 
@@ -90,14 +98,32 @@ class Int8Upsample(nn.Module):
         return cells.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
+class Int8ResBlock(nn.Module):
+    """``block`` with products in 8-bit integers where it is wide. Its swishes happen while features are rounded."""
+
+    def __init__(self, block: ResBlock):
+        super().__init__()
+        self.norm1, self.norm2, self.conv_out = block.norm1, block.norm2, block.conv_out
+        self.conv1, self.conv2 = (
+            Int8Conv2d(conv, swish=True) if is_wide(conv) else nn.Sequential(nn.SiLU(), conv)
+            for conv in (block.conv1, block.conv2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return residual(self.conv_out(x), self.conv2(self.norm2(self.conv1(self.norm1(x)))))
+
+
 def to_int8(module: nn.Module) -> None:
-    """Let upsampling, and what blocks name in ``Block.int8``, compute in 8-bit integers."""
-    for parent in [*module.modules()]:
-        for name, child in parent.named_children():
-            if isinstance(child, Upsample):
-                setattr(parent, name, Int8Upsample(child))
-            elif isinstance(parent, Block) and name in parent.int8 and is_wide(child):
-                setattr(parent, name, Int8Conv2d(child))
+    """Let residual blocks, upsampling, and what other blocks name in ``Block.int8``, compute in 8-bit integers."""
+    for name, child in [*module.named_children()]:
+        if isinstance(child, Upsample):
+            setattr(module, name, Int8Upsample(child))
+        elif type(child) is ResBlock:
+            setattr(module, name, Int8ResBlock(child))
+        elif isinstance(module, Block) and name in module.int8 and is_wide(child):
+            setattr(module, name, Int8Conv2d(child))
+        else:
+            to_int8(child)
 
 
 def is_wide(layer: nn.Module) -> TypeGuard[nn.Conv2d]:

@@ -86,7 +86,36 @@ def test_narrow_layers_stay_as_they_are():
     for _ in range(2):  # the second time there is nothing left to do
         to_int8(blocks)
     kinds = [type(layer) for block in blocks for layer in (block.conv1, block.conv2)]
-    assert kinds == [Int8Conv2d, Int8Conv2d, nn.Conv2d, Int8Conv2d]
+    assert kinds == [Int8Conv2d, Int8Conv2d, nn.Sequential, Int8Conv2d]
+
+
+@needs_int8
+@pytest.mark.parametrize("norm", ["none", "group"])
+@torch.no_grad()
+def test_a_residual_block(norm):
+    """And one of a plugin, whose own ``forward`` stays."""
+
+    class Louder(ResBlock):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    torch.manual_seed(0)
+    blocks = nn.Sequential(ResBlock(64, 96, norm), Louder(96, 96, norm))
+    x = torch.randn(1, 64, 9, 7)
+    expected = blocks(x)
+    to_int8(blocks.bfloat16().to(memory_format=torch.channels_last))
+    y = blocks(x.bfloat16().to(memory_format=torch.channels_last))
+    assert (y - expected).std() < 0.02 * expected.std()
+    assert isinstance(blocks[1], Louder) and isinstance(blocks[1].conv1, Int8Conv2d)
+
+
+@needs_int8
+@torch.no_grad()
+def test_a_swish_before_the_products():
+    plain = conv(padding=1)
+    for x in (features(12, 20), features(3, 3) - 5, torch.zeros(1, 64, 4, 4).bfloat16()):
+        x = x.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(Int8Conv2d(plain, swish=True)(x), plain(nn.functional.silu(x)), atol=0.05, rtol=0.02)
 
 
 @needs_int8
