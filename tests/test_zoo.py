@@ -456,9 +456,10 @@ def test_the_wheel_brings_the_model(tmp_path, photo):
     assert not any(name.endswith("training-log.md") for name in inside)
     assert not left_out & {zoo.locate(name).name for name in ("glc-image-0.03", "glc-video-0.01")}
     assert any(name.endswith("dist-info/licenses/zoo/licenses/torchvision.txt") for name in inside)
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
     python = tmp_path / "env" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", wheel], check=True)
     site = next(p for p in map(Path, sys.path) if (p / "torch").is_dir())  # the dependencies, without this checkout
     packages = tmp_path / "packages"
     packages.mkdir()

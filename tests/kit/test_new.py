@@ -29,9 +29,9 @@ def packages(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_packages_of_every_kind_install_and_pass_their_tests(packages, tmp_path):
-    folders, site = sorted(packages.iterdir()), tmp_path / "site"
-    assert len(folders) == len(registry.KINDS) + 1
+def test_packages_install_and_pass_their_tests(packages, tmp_path):
+    """One of every kind, and one of a single kind."""
+    folders, site = [packages / "glc-made", packages / "made-loss"], tmp_path / "site"
     install = ("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", site)
     process(*install, *folders, **os.environ)
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}", "GLC_STRICT_PLUGINS": "1"}
