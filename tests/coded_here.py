@@ -1,6 +1,5 @@
 """What a process reads in the golden streams, and what it writes, under settings that it has from its start: run by
-tests/test_exactness.py. Each setting has a process, forked before PyTorch computes anything. The first reads all golden
-streams. The others lead to the same arithmetic, and read what they write.
+tests/test_exactness.py. Each setting has a process, forked before PyTorch computes anything.
 
 python -m tests.coded_here FOLDER NAME=VALUE...
 """
@@ -18,12 +17,12 @@ from glc_toolkit.components.fixed_point import exact_way
 from tests.make_golden import DATA, golden_frames, latent_hash, photo, references_hash
 
 
-def code(folder: Path, setting: str, golden: list[Path]) -> None:
+def code(folder: Path, setting: str) -> None:
     name, _, value = setting.partition("=")
     os.environ[name] = value
     folder.mkdir()
-    hashes = {".glc": latent_hash, ".glv": references_hash}
-    read = {path.name: hashes[path.suffix](path.read_bytes()) for path in golden}
+    read = {path.name: latent_hash(path.read_bytes()) for path in sorted(DATA.glob("*.glc"))}
+    read |= {path.name: references_hash(path.read_bytes()) for path in sorted(DATA.glob("*.glv"))}
     picture = api.encode(photo().crop((100, 100, 228, 164)))
     video = b"".join(api.encode_video(golden_frames()[:2], quality=1.5))
     (folder / "picture.glc").write_bytes(picture)
@@ -39,10 +38,8 @@ def code(folder: Path, setting: str, golden: list[Path]) -> None:
 
 
 def main(folder: str, *settings: str) -> None:
-    golden = sorted(DATA.glob("*.gl[cv]"))
     for setting in settings:
-        read = golden if setting == settings[0] else []
-        child = multiprocessing.get_context("fork").Process(target=code, args=(Path(folder, setting), setting, read))
+        child = multiprocessing.get_context("fork").Process(target=code, args=(Path(folder, setting), setting))
         child.start()
         child.join()
         if child.exitcode:
