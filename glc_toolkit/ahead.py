@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,3 +29,12 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Res
                 yield last.result()
         if not isinstance(failed, StopIteration):
             raise failed
+
+
+def share_cores() -> None:
+    """Halve the number of threads in which PyTorch runs an operation, for the whole process.
+
+    Two or three frames are in work at once. Where each of them asks for all cores, threads wait for one another: on two
+    cores, videos of 640x360 are then coded at four fifths of the speed.
+    """
+    torch.set_num_threads(max(1, torch.get_num_threads() // 2))

@@ -1,8 +1,9 @@
 import threading
 
 import pytest
+import torch
 
-from glc_toolkit.ahead import ahead
+from glc_toolkit.ahead import ahead, share_cores
 
 
 def test_the_next_result_is_computed_while_the_last_one_is_used():
@@ -58,3 +59,14 @@ def test_an_iterator_that_is_left_early_ends_its_thread():
     assert next(results) == "0" and threading.active_count() == before + 1
     results.close()
     assert threading.active_count() == before
+
+
+def test_frames_that_are_in_work_at_once_share_the_cores():
+    before = torch.get_num_threads()
+    try:
+        for threads, share in ((5, 2), (1, 1)):
+            torch.set_num_threads(threads)
+            share_cores()
+            assert torch.get_num_threads() == share
+    finally:
+        torch.set_num_threads(before)

@@ -90,9 +90,11 @@ def decode(
     """
     check_target(source, target, overwrite)
     from glc_toolkit import api, bitstream
+    from glc_toolkit.ahead import share_cores
 
     data, name = read_stream(source)
     if bitstream.is_video(data):
+        share_cores()
         if preview or format:
             raise Misuse("--preview and --format are for pictures, and SOURCE is a video")
         header, at, loaded = api.open_video(data, model, max_pixels, precision, device)

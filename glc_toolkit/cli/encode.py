@@ -89,6 +89,7 @@ def encode(
     check_budget(quality, target_bpp, max_bytes)
     check_target(source, target, overwrite)
     from glc_toolkit import api, clips, zoo
+    from glc_toolkit.ahead import share_cores
 
     name = STDIN if str(source) == PIPE else source
     video, source = open_pipe() if name == STDIN else (source.suffix.lower() in clips.SUFFIXES, source)
@@ -97,6 +98,7 @@ def encode(
     loaded = zoo.load(model or (defaults.VIDEO_MODEL if video else defaults.MODEL), device, precision)
     check_quality(loaded, quality)
     if video:
+        share_cores()
         counted = _count(source, stream, strict) if max_bytes and not frames else 0
         budget = bool(target_bpp or max_bytes)
         opening = clips.opened(source, stream, strict, report=lambda text: click.echo(text, err=True))

@@ -24,6 +24,7 @@ from glc_toolkit.evaluation.memory import peak_memory
 from glc_toolkit.evaluation.replaced import replaced
 from glc_toolkit.models import GLCModel, GLCVideo
 from glc_toolkit.models.video import Reference
+from glc_toolkit.types import Moving
 
 # Models that can be measured without their weights.
 CONFIGS = {"glc-image-paper": published.GLC_IMAGE, "glc-video-paper": published.GLC_VIDEO}
@@ -164,6 +165,13 @@ def bench_codec(name: str, x: Tensor, repeats: int) -> dict:
     return {**facts, **more, "stages": stages, "bytes": len(data), "psnr": psnr}
 
 
+def _temporal_stages(model: GLCVideo) -> list[tuple]:
+    stages = [(model.temporal, "forward", "temporal context")]
+    if isinstance(model.temporal, Moving):
+        stages += [(model.temporal, "estimate", "motion search"), (model.temporal, "move", "motion")]
+    return stages
+
+
 class _Stages:
     """Charges what a meter counts to the innermost stage that is running."""
 
@@ -180,7 +188,7 @@ class _Stages:
             for owner, method, name in (
                 (model.backbone, "analysis", "backbone analysis"),
                 (model.backbone, "synthesis", "backbone synthesis"),
-                *([(model.temporal, "forward", "temporal context")] if isinstance(model, GLCVideo) else []),
+                *(_temporal_stages(model) if isinstance(model, GLCVideo) else []),
                 (model.transform, "analysis", "transform analysis"),
                 (model.transform, "synthesis", "transform synthesis"),
                 (model.hyper, "encode", "hyper"),

@@ -122,7 +122,7 @@ class GLCModel(Passes, Modes, CompressionModel):
     def picture(self, l_hat: Tensor, shape: tuple[int, int]) -> Tensor:
         """``l_hat`` of a stream -> ``x_hat`` (B, 3, H, W) in [0, 1] of ``shape`` (H, W)."""
         x_hat = self.backbone_synthesis(l_hat)[..., : shape[0], : shape[1]]
-        if not torch.isfinite(x_hat).all():
+        if not torch.isfinite(torch.stack(x_hat.aminmax())).all():  # a quarter of the time that every pixel would take
             raise BitstreamError("the stream decodes to latents that give no picture: no encoder wrote it")
         return x_hat.clamp(0, 1)
 

@@ -4,6 +4,7 @@ import torch
 from glc_toolkit.conformance import tiny
 from glc_toolkit.evaluation import bench
 from glc_toolkit.models.image import GLCImage
+from tests.conftest import moving_config
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,13 @@ def test_a_video_model_codes_a_frame_after_others():
     assert set(rows(facts, "encode")) == both | {"backbone analysis", "transform analysis", "transform synthesis"}
     assert set(rows(facts, "decode")) == both | {"backbone synthesis", "transform synthesis"}
     assert facts["bytes"] > 0
+
+
+def test_motion_has_stages_of_its_own():
+    """A frame that is searched in one moved by two pixels, and moved to the same bits where it is decoded."""
+    facts = bench.bench(bench.untrained(moving_config()), bench.picture(96, 64), repeats=1)
+    assert {"motion search", "motion"} <= set(rows(facts, "encode"))
+    assert "motion" in rows(facts, "decode") and "motion search" not in rows(facts, "decode")
 
 
 def test_a_video_model_says_frames_a_second(monkeypatch):

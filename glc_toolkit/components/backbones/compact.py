@@ -45,4 +45,5 @@ class CompactNet(nn.Module):
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         coarse = self.coarse(self.conv_first(torch.cat([F.pixel_unshuffle(x, 2), h], 1)))
         fine = self.fine(F.pixel_shuffle(self.conv_up(coarse), 2))
-        return self.head(fine) + F.interpolate(x, scale_factor=4, mode="bilinear")
+        # In float32, as bf16 would round the picture to 8 bits. It is faster, too.
+        return self.head(fine) + F.interpolate(x.float(), scale_factor=4, mode="bilinear")

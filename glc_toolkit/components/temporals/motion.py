@@ -9,7 +9,6 @@ any order of adding.
 """
 
 from collections.abc import Callable
-from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +35,18 @@ def between_pixels(x: Tensor) -> Tensor:
     for axis in (2, -1):  # the second time phases are an axis of their own
         length = x.shape[axis] - 7
         taps = [x.narrow(axis, k, length) for k in range(8)]
-        phases = [reduce(torch.add, (w / 64 * tap for w, tap in zip(row, taps, strict=True) if w)) for row in FILTERS]
+        phases = [filtered(taps, row) for row in FILTERS]
         x = torch.stack(phases, 2) if axis == 2 else torch.stack(phases, 3).flatten(2, 3)
     return x
+
+
+def filtered(taps: list[Tensor], weights: tuple[int, ...]) -> Tensor:
+    """The sum of ``taps`` times ``weights``, in 64ths."""
+    (weight, tap), *rest = [(weight / 64, tap) for weight, tap in zip(weights, taps, strict=True) if weight]
+    out = weight * tap
+    for weight, tap in rest:
+        out.add_(tap, alpha=weight)
+    return out
 
 
 def taken(planes: Tensor, field: Tensor, shape: torch.Size) -> Tensor:
@@ -64,7 +72,7 @@ def moved(x: Tensor, field: Tensor) -> Tensor:
         for right in (0, 1, 2):
             share = (shares[down][:, None] * shares[right]).repeat(rows, columns)
             vectors = around[:, :, down : down + rows, right : right + columns]
-            out = out + share * taken(planes, spread(vectors), x.shape[2:])
+            out.addcmul_(share, taken(planes, spread(vectors), x.shape[2:]))
     return out
 
 
