@@ -1,7 +1,7 @@
 """Measure a model of this checkout's zoo for the pages.
 
     python docs/make_results.py glc-image-0.03 KODAK
-    python docs/make_results.py glc-video-0.01 CLIPS [CLIP ...]
+    python docs/make_results.py glc-video-0.01 CLIPS [--effort] [CLIP ...]
 
 The argument is the name of a folder in ``zoo/``. Results go to ``results/FOLDER``, and then into the pages
 (``make_tables.py``). What is there already is not measured again: remove a file to renew it.
@@ -11,9 +11,10 @@ there is more: every sixth picture with effort, the same files without fixed poi
 the photographs of the gallery, alone and beside other codecs. Their decoded pictures are written, too. One of these
 codecs is VVenC, whose programs have to be in PATH.
 
-A video model codes the first 96 frames of each clip of the folder ``CLIPS`` with one intra frame, at each level,
-without effort and with. x265 and x264 get no fewer bytes than the model without effort. The image model of the
-intra frames codes every eighth frame alone; all metrics are of these frames. ``images/video.png`` shows the means,
+A video model codes the first 96 frames of each clip of the folder ``CLIPS`` with one intra frame, at each level, and
+with ``--effort`` again, by descent, which takes hours. x265 and x264 get no fewer bytes than the model without effort.
+The image model of the intra frames codes every eighth frame alone, and at two levels the default image model draws
+every eighth decoded frame; all metrics are of these frames. Networks run in bf16. ``images/video.png`` shows the means,
 ``images/video.webp`` a clip.
 """
 
@@ -26,7 +27,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from make_tables import CLIPS, IMAGE, RESULTS, ROOT, VIDEO, main, means
+from make_tables import ARTIST, CLIPS, IMAGE, RESULTS, ROOT, VIDEO, main, means
 from PIL import Image
 
 import glc_toolkit as glc
@@ -173,6 +174,24 @@ def stills(path: Path, model: api.GLCImage) -> list[dict]:
     return rows
 
 
+def drawn_by(artist: api.GLCImage, path: Path, model: GLCVideo, levels: list[float]) -> list[dict]:
+    """The model's own files, drawn by another generator of the same latent: every eighth frame."""
+    clip, frames = video.read(path, FRAMES)
+    rows = []
+    for level in levels:
+        data = GLCClip(model, level).encode(frames, fps=clip.fps)
+        header, at, _ = api.open_video(data, model)
+        shape, reference, decoded = (header.height, header.width), None, []
+        for frame in api.videostream.records(data, at):
+            reference = model.decode_payload(frame.payload, frame.quality_code, shape, reference)
+            if frame.number % EVERY == 0:
+                decoded.append(io.to_pillow(model.reconstruct(reference, shape, artist)))
+        row = {"clip": path.name, "codec": ARTIST, "setting": level}
+        row |= {"bytes": len(data), "bpp": 8 * len(data) / (len(frames) * frames[0][..., 0].size)}
+        rows.append({**row, **video.quality_of([*map(np.asarray, decoded)], frames[::EVERY]), "flicker": None})
+    return rows
+
+
 def side_by_side(path: Path, model: GLCVideo, level: float) -> None:
     """A loop for the page: the middle of a clip, its original, the model, and x265 in no fewer bytes."""
     clip, frames = video.read(path, FRAMES)
@@ -189,9 +208,11 @@ def side_by_side(path: Path, model: GLCVideo, level: float) -> None:
 
 
 def video_results(name: str, folder: Path, clips: tuple[str, ...]) -> None:
-    file, model = RESULTS / name / "clips.json", zoo.load(ROOT / "zoo" / name)
+    file, model = RESULTS / name / "clips.json", zoo.load(ROOT / "zoo" / name, precision="bf16")
     rows = json.loads(file.read_text()) if file.exists() else []
     own, levels = model.config["name"], [float(level) for level in range(model.levels)]
+    effort, clips = "--effort" in clips, tuple(clip for clip in clips if clip != "--effort")
+    artist = zoo.load(ROOT / "zoo" / IMAGE, precision="bf16")
     for path in sorted(folder.iterdir()):
         if clips and path.name not in clips:
             continue
@@ -199,7 +220,9 @@ def video_results(name: str, folder: Path, clips: tuple[str, ...]) -> None:
         if own not in known:
             rows += video.compare(path, model, levels, FRAMES, EVERY, done=print)
             rows += stills(path, model.image)
-        if f"{own}-effort{EFFORT}" not in known:
+        if ARTIST not in known and artist.has_latent_of(model):
+            rows += drawn_by(artist, path, model, levels[1::2])
+        if effort and f"{own}-effort{EFFORT}" not in known:
             rows += video.compare(path, model, levels, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
         write(rows, file)
         if path.name == LOOP_CLIP and name == VIDEO and not (IMAGES / "video.webp").exists():

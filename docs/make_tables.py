@@ -176,6 +176,7 @@ def picture(file: str, name: str, words: str) -> str:
     return f'<figure data-name="{name}">{image}<figcaption><strong>{name}</strong>: {words}</figcaption></figure>'
 
 
+ARTIST = "drawn by the large generator"  # a row of results: a video model's files, by another image model
 CLIPS = ("bpp", "psnr", "lpips-alex", "lpips-vgg", "dists", "flicker")
 
 
@@ -197,9 +198,24 @@ def clip_means(model: str) -> str:
     cells = [
         [name, level, *(significant(row.get(key)) for key in columns)]
         for name, rows in means.items()
+        if name != ARTIST
         for level, row in zip(levels_of(model), rows, strict=True)
     ]
     return markdown(["codec", "level", *columns], cells)
+
+
+def clip_artist(model: str) -> str:
+    """A video model's files, drawn by its own generator and by that of the default image model, clip by clip."""
+    bare, _ = versions.split(model)
+    columns = {"lpips-alex": "LPIPS-Alex", "lpips-vgg": "LPIPS-VGG", "dists": "DISTS", "psnr": "PSNR"}
+    rows = {(row["clip"], row["setting"], row["codec"]): row for row in read(model, "clips.json")}
+    cells = []
+    for (clip, level, name), drawn in rows.items():
+        if name == ARTIST:
+            both = [number(row[key], DIGITS[key]) for key in columns for row in (rows[clip, level, bare], drawn)]
+            cells.append([clip, f"{level:g}", *both])
+    head = [word for title in columns.values() for word in (title, "`--artist`")]
+    return markdown(["clip", "level", *head], cells)
 
 
 def levels_of(model: str) -> list[str]:
@@ -320,6 +336,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "gallery": gallery,
     "clips": clips,
     "clip-means": clip_means,
+    "clip-artist": clip_artist,
     "clip-effort": clip_effort,
     "clip-rivals": clip_rivals,
     **{comparison: partial(ablations, comparison) for comparison in ("ablations", "adversary")},

@@ -265,6 +265,8 @@ def decode(data: bytes, folder: Path):
             y = read_y(decoder, network, config, params)
             before, residual = l_hat, args["transform"].get("residual", False)
             l_hat = network.synthesis(y["y_hat"], quality, context, residual)
+            if config.get("bound"):
+                l_hat = np.clip(l_hat, -config["bound"], config["bound"])
             if config.get("skip"):
                 l_hat = np.where(near(y["sent"]), l_hat, before)
         yield l_hat

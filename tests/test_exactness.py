@@ -98,14 +98,14 @@ def test_it_reads_the_golden_videos(name):
     assert digest.hexdigest() == expected
 
 
-@pytest.mark.parametrize("skip", [False, True])
-def test_it_follows_motion(skip, tmp_path):
+@pytest.mark.parametrize("more", [{}, {"skip": True}, {"bound": 1}])
+def test_it_follows_motion(more, tmp_path):
     """Frames coded by an untrained model of the temporal context and the transforms for thumbnails."""
     torch.manual_seed(0)
     config = copy.deepcopy(tiny.VIDEO) | {
         "channels": 14,
         "intra_period": 6,
-        "skip": skip,
+        **more,
         "temporal": {"name": "moved_context", "args": {"side": 2, "depth": 1}},
         "transform": {"name": "predicted", "args": {"spread": 2.0}},
     }

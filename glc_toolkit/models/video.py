@@ -39,7 +39,7 @@ from glc_toolkit.types import (
 )
 
 Quality = TypeVar("Quality", Tensor, float)
-KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels", "skip")
+KEYS = ("image", "backbone", "intra_period", "refresh", "cycle", "image_levels", "skip", "bound")
 SLOTS = ("temporal", "transform", "hyper", "context", "entropy_model")
 
 
@@ -83,6 +83,9 @@ class GLCVideo(GLCModel):
             * ``skip``: whether ``l_hat`` stays what it was, but for motion, at positions whose symbols are zero and
               whose eight neighbours' symbols are zero; by default not. Without it, what the networks of P frames do
               to a still picture adds up from frame to frame.
+            * ``bound``: a whole number that no value of a P frame's ``l_hat`` exceeds; by default there is none. The
+              networks multiply what they are given with itself, so a value far beyond those of training can grow from
+              frame to frame without end.
     """
 
     temporal: Temporal
@@ -98,6 +101,9 @@ class GLCVideo(GLCModel):
         self.refresh = config.get("refresh", 32)
         self.cycle = tuple(config.get("cycle", (0, 1, 0, 2, 0, 2, 0, 2)))
         self.skip = config.get("skip", False)
+        self.bound = config.get("bound")
+        if not (self.bound is None or (isinstance(self.bound, int) and self.bound > 0)):
+            raise ValueError(f"bound is a whole number above zero, not {self.bound!r}")
         if self.intra_period < 1 or self.refresh < 1 or not self.cycle:
             raise ValueError("intra_period and refresh are at least 1, and cycle names an adaptor")
         self.image = GLCImage(config["image"])
@@ -221,9 +227,11 @@ class GLCVideo(GLCModel):
         }
 
     def synthesis(self, y_hat: Tensor, sent: Tensor, quality: Tensor, context: Tensor, moved: Tensor) -> Tensor:
-        """``l_hat`` of a P frame: what the transform makes of ``y_hat``, and with ``skip`` that alone where symbols are
-        ``sent``."""
+        """``l_hat`` of a P frame: what the transform makes of ``y_hat``, within ``bound``, and with ``skip`` that alone
+        where symbols are ``sent``."""
         l_hat = self.transform.synthesis(y_hat, quality, context)
+        if self.bound is not None:
+            l_hat = l_hat.clamp(-self.bound, self.bound)
         if not self.skip:
             return l_hat
         near = F.max_pool2d(sent.to(l_hat.dtype), 3, 1, 1) > 0

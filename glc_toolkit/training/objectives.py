@@ -26,7 +26,7 @@ REMEDY = {  # what helps against a loss or a latent that runs away, by objective
     "latent": "lower its lr, or give latent_mse more weight",
     "thumbnail": "lower its lr, or give latent_mse and thumbnail_mse more weight",
     "joint": "let a stage of objective latent come before, in which a transform learns to repeat the latent (the "
-    "products of one that has not run away), take the transform plain, or lower its lr",
+    "products of one that has not run away), take the transform plain, give a video model a bound, or lower its lr",
 }
 
 

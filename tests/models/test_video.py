@@ -59,6 +59,24 @@ def test_with_skip_a_latent_changes_only_near_what_is_sent():
     assert changed.nonzero().tolist() == [[i, j] for i in (0, 1) for j in (3, 4, 5)]
 
 
+def test_no_value_of_a_p_frame_exceeds_the_bound():
+    torch.manual_seed(0)
+    free, bound = (GLCVideo({**tiny.VIDEO, **more}).eval() for more in ({}, {"bound": 2}))
+    bound.load_state_dict(free.state_dict())
+    for video in (free, bound):
+        video.update()
+    context = torch.zeros(1, tiny.CHANNELS, 6, 9).double()
+    y_hat, quality, sent = 50 * torch.randn_like(context), torch.tensor([1.0]), torch.ones(1, 1, 6, 9).bool()
+    unbound, l_hat = (video.synthesis(y_hat, sent, quality, context, context) for video in (free, bound))
+    assert unbound.abs().max() > 2 and torch.equal(l_hat, unbound.clamp(-2, 2))
+
+
+@pytest.mark.parametrize("bound", [0, -1, 2.5, "wide"])
+def test_a_bound_is_a_whole_number(bound):
+    with pytest.raises(ValueError, match="bound is a whole number above zero"):
+        GLCVideo({**tiny.VIDEO, "bound": bound})
+
+
 def test_keyframes_and_inter_frames_as_in_compressai(video):
     first, second = clip(2)
     reference, key = video.encode_keyframe(first, 1.0)
