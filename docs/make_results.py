@@ -11,11 +11,11 @@ there is more: every sixth picture with effort, the same files without fixed poi
 the photographs of the gallery, alone and beside other codecs. Their decoded pictures are written, too. One of these
 codecs is VVenC, whose programs have to be in PATH.
 
-A video model codes the first 96 frames of each clip of the folder ``CLIPS`` with one intra frame, at each level, and
-with ``--effort`` again, by descent, which takes hours. x265 and x264 get no fewer bytes than the model without effort.
-The image model of the intra frames codes every eighth frame alone, and at two levels the default image model draws
-every eighth decoded frame; all metrics are of these frames. Networks run in bf16. ``images/video.png`` shows the means,
-``images/video.webp`` a clip.
+A video model codes the first 96 frames of each clip of the folder ``CLIPS`` with one intra frame, at each level
+but the lowest, and with ``--effort`` again, by descent, which takes hours. x265 and x264 get no fewer bytes than the
+model without effort. The image model of the intra frames codes every sixteenth frame alone, and at two levels the
+default image model draws every sixteenth decoded frame; all metrics are of these frames. Networks run in bf16.
+``images/video.png`` shows the means, ``images/video.webp`` a clip.
 """
 
 import json
@@ -51,8 +51,8 @@ RIVALS = {
 COMPARED = ("avif-quarter", "avif-half", "avif", "jxl", "x265", "program:docs/compare/vvenc.yaml")  # in the tutorial
 EFFORTS = (10,)
 STILL, EFFORT = "its image model", 32
-FRAMES, EVERY = 96, 8
-LOOP_CLIP, LOOP_LEVEL, LOOP_SIDE, LOOP_EVERY = "cityCC0.mpg", 2.0, 320, 3  # CC0, so a cut of it may be shown
+FRAMES, EVERY = 96, 16
+LOOP_CLIP, LOOP_LEVEL, LOOP_SIDE, LOOP_EVERY = "cityCC0.mpg", 2.0, 320, 4  # CC0, so a cut of it may be shown
 
 
 def write(facts, file: Path) -> None:
@@ -161,56 +161,67 @@ def gallery(name: str, model: api.GLCImage) -> dict:
     return {"model": name, "quality": model.default_quality, "photographs": photographs}
 
 
-def stills(path: Path, model: api.GLCImage) -> list[dict]:
-    """Every frame as a picture of its own, at the levels of the image model: what prediction is measured against."""
+def stills(path: Path, model: api.GLCImage, levels: list[float]) -> list[dict]:
+    """Every frame as a picture of its own, at levels of the image model: what prediction is measured against."""
     frames = video.read(path, FRAMES)[1][::EVERY]
     rows = []
-    for level in range(model.levels):
-        files = [api.encode(frame, model=model, quality=float(level)) for frame in frames]
+    for level in levels:
+        files = [api.encode(frame, model=model, quality=level) for frame in frames]
         decoded = [np.asarray(api.decode(data, model=model)) for data in files]
         bpp = fmean(8 * len(data) / frame[..., 0].size for data, frame in zip(files, frames, strict=True))
-        row = {"clip": path.name, "codec": STILL, "setting": float(level), "bpp": bpp}
+        row = {"clip": path.name, "codec": STILL, "setting": level, "bpp": bpp}
         rows.append({**row, **video.quality_of(decoded, frames), "flicker": None})  # the frames are no neighbours
     return rows
 
 
+def drawn(data: bytes, model: GLCVideo, artist: api.GLCImage, every: int) -> list[np.ndarray]:
+    """Every so many frames of a file, drawn by another generator of the same latent."""
+    header, at, _ = api.open_video(data, model)
+    shape, reference, pictures = (header.height, header.width), None, []
+    for frame in api.videostream.records(data, at):
+        reference = model.decode_payload(frame.payload, frame.quality_code, shape, reference)
+        if frame.number % every == 0:
+            pictures.append(np.asarray(io.to_pillow(model.reconstruct(reference, shape, artist))))
+    return pictures
+
+
 def drawn_by(artist: api.GLCImage, path: Path, model: GLCVideo, levels: list[float]) -> list[dict]:
-    """The model's own files, drawn by another generator of the same latent: every eighth frame."""
+    """What :func:`drawn` gives, measured."""
     clip, frames = video.read(path, FRAMES)
     rows = []
     for level in levels:
         data = GLCClip(model, level).encode(frames, fps=clip.fps)
-        header, at, _ = api.open_video(data, model)
-        shape, reference, decoded = (header.height, header.width), None, []
-        for frame in api.videostream.records(data, at):
-            reference = model.decode_payload(frame.payload, frame.quality_code, shape, reference)
-            if frame.number % EVERY == 0:
-                decoded.append(io.to_pillow(model.reconstruct(reference, shape, artist)))
         row = {"clip": path.name, "codec": ARTIST, "setting": level}
         row |= {"bytes": len(data), "bpp": 8 * len(data) / (len(frames) * frames[0][..., 0].size)}
-        rows.append({**row, **video.quality_of([*map(np.asarray, decoded)], frames[::EVERY]), "flicker": None})
+        metrics = video.quality_of(drawn(data, model, artist, EVERY), frames[::EVERY])
+        rows.append({**row, **metrics, "flicker": None})  # the frames are no neighbours
     return rows
 
 
-def side_by_side(path: Path, model: GLCVideo, level: float) -> None:
-    """A loop for the page: the middle of a clip, its original, the model, and x265 in no fewer bytes."""
+def side_by_side(path: Path, model: GLCVideo, artist: api.GLCImage, level: float) -> dict:
+    """A loop for the page: the middle of a clip, its original, the model, the same file drawn by another generator, and
+    x265 in no fewer bytes. Gives what the page says of it."""
     clip, frames = video.read(path, FRAMES)
     own = GLCClip(model, level)
     data = own.encode(frames, fps=clip.fps)
     crf = video.nearest(frames, "libx265", clip.fps, len(data))
-    columns = [frames, own.decode(data), video.classic(frames, "libx265", clip.fps, crf).decoded]
+    rival = video.classic(frames, "libx265", clip.fps, crf)
+    columns = [frames[::LOOP_EVERY], own.decode(data)[::LOOP_EVERY]]
+    columns += [drawn(data, model, artist, LOOP_EVERY), rival.decoded[::LOOP_EVERY]]
     top, left = ((length - LOOP_SIDE) // 2 for length in frames[0].shape[:2])
     place = slice(top, top + LOOP_SIDE), slice(left, left + LOOP_SIDE)
-    shown = [Image.fromarray(np.concatenate([frame[place] for frame in row], 1)) for row in zip(*columns, strict=True)]
-    first, *rest = shown[::LOOP_EVERY]
+    first, *rest = (
+        Image.fromarray(np.concatenate([frame[place] for frame in row], 1)) for row in zip(*columns, strict=True)
+    )
     times = {"duration": round(1000 * LOOP_EVERY / clip.fps), "loop": 0}
     first.save(IMAGES / "video.webp", save_all=True, append_images=rest, quality=60, method=6, **times)
+    return {"clip": path.name, "frames": len(frames), "level": level, "bytes": len(data), "x265": len(rival.data)}
 
 
 def video_results(name: str, folder: Path, clips: tuple[str, ...]) -> None:
     file, model = RESULTS / name / "clips.json", zoo.load(ROOT / "zoo" / name, precision="bf16")
     rows = json.loads(file.read_text()) if file.exists() else []
-    own, levels = model.config["name"], [float(level) for level in range(model.levels)]
+    own, levels = model.config["name"], [float(level) for level in range(1, model.levels)]
     effort, clips = "--effort" in clips, tuple(clip for clip in clips if clip != "--effort")
     artist = zoo.load(ROOT / "zoo" / IMAGE, precision="bf16")
     for path in sorted(folder.iterdir()):
@@ -219,14 +230,14 @@ def video_results(name: str, folder: Path, clips: tuple[str, ...]) -> None:
         known = {row["codec"] for row in rows if row["clip"] == path.name}
         if own not in known:
             rows += video.compare(path, model, levels, FRAMES, EVERY, done=print)
-            rows += stills(path, model.image)
+            rows += stills(path, model.image, levels)
         if ARTIST not in known and artist.has_latent_of(model):
-            rows += drawn_by(artist, path, model, levels[1::2])
+            rows += drawn_by(artist, path, model, levels[::2])
         if effort and f"{own}-effort{EFFORT}" not in known:
             rows += video.compare(path, model, levels, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
         write(rows, file)
-        if path.name == LOOP_CLIP and name == VIDEO and not (IMAGES / "video.webp").exists():
-            side_by_side(path, model, LOOP_LEVEL)
+        if path.name == LOOP_CLIP and name == VIDEO and not (file.parent / "loop.json").exists():
+            write(side_by_side(path, model, artist, LOOP_LEVEL), file.parent / "loop.json")
     curves = [
         {"name": codec, "description": f"{FRAMES} frames, mean of the clips", "results": results}
         for codec, results in means(rows).items()

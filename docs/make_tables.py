@@ -218,6 +218,25 @@ def clip_artist(model: str) -> str:
     return markdown(["clip", "level", *head], cells)
 
 
+def clip_loop(model: str) -> str:
+    """A clip beside its original, as HTML for ``compare.js``: four columns of one loop, which therefore keep step."""
+    facts = read(model, "loop.json")
+    own, rival = (f"{facts[key]:,} bytes" for key in ("bytes", "x265"))
+    columns = {
+        "original": f"the middle of {facts['clip']}",
+        "GLC": f"level {facts['level']:g}, {own} for {facts['frames']} frames",
+        "GLC, --artist": f"the same file, {ARTIST}",
+        "x265": f"veryslow, {rival}",
+    }
+    parts = ['<figure class="compare" data-first="GLC"><div class="compare-list">']
+    for i, (name, words) in enumerate(columns.items()):
+        image = f'<img src="../images/video.webp" alt="{name}" style="--column: {i}">'
+        parts.append(
+            f'<figure data-name="{name}">{image}<figcaption><strong>{name}</strong>: {words}</figcaption></figure>'
+        )
+    return "\n".join(['<div class="loop" markdown="0">', *parts, "</div></figure>", "</div>"])
+
+
 def levels_of(model: str) -> list[str]:
     """The levels at which a video model was measured."""
     bare, _ = versions.split(model)
@@ -337,6 +356,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "clips": clips,
     "clip-means": clip_means,
     "clip-artist": clip_artist,
+    "clip-loop": clip_loop,
     "clip-effort": clip_effort,
     "clip-rivals": clip_rivals,
     **{comparison: partial(ablations, comparison) for comparison in ("ablations", "adversary")},

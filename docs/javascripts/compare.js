@@ -4,12 +4,13 @@ document.querySelectorAll(".compare").forEach((figure) => {
   const items = [...figure.querySelectorAll(".compare-list figure")];
   const [original, ...coded] = items.map((item) => ({
     src: item.querySelector("img").src,
+    style: item.querySelector("img").style.cssText,
     name: item.dataset.name,
     words: item.querySelector("figcaption").innerHTML,
   }));
   const make = (name, attributes) => Object.assign(document.createElement(name), attributes);
   const stage = make("div", { className: "compare-stage" });
-  const under = make("img", { src: original.src, alt: original.name });
+  const under = make("img", { src: original.src, alt: original.name, style: original.style });
   const over = make("img", { className: "over" });
   const right = make("span", { className: "right" });
   const range = make("input", { type: "range", min: 0, max: 100, value: 50, step: 0.5 });
@@ -20,6 +21,7 @@ document.querySelectorAll(".compare").forEach((figure) => {
   const choices = make("div", { className: "compare-choices" });
   const show = (item, button) => {
     over.src = item.src;
+    over.style = item.style;
     over.alt = right.textContent = item.name;
     caption.innerHTML = item.words;
     choices.querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", b === button));

@@ -6,7 +6,7 @@ Their bytes are those of the raw stream, without the container that a player wou
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import fmean
@@ -107,18 +107,24 @@ def compare(
     rows, known = [], {codec: {} for codec in rivals}
     name = model.config.get("name", "glc") + (f"-effort{effort}" if effort else "")
 
-    def add(codec: str, setting: float | None, tried: Trial[list[np.ndarray]], **more: float) -> None:
+    def add(row: dict) -> None:
+        rows.append(row)
+        done(row)
+
+    def measured(codec: str, setting: float | None, tried: Trial[list[np.ndarray]]) -> dict:
         row = {"clip": path.name, "codec": codec, "setting": setting}
         row |= {key: tried.costs[key] for key in ("bytes", "bpp")}
-        rows.append({**row, **quality_of(tried.decoded, originals, metrics, every), **more})
-        done(rows[-1])
+        return {**row, **quality_of(tried.decoded, originals, metrics, every)}
+
+    @cache  # several qualities may meet the coarsest CRF
+    def rival(codec: str, crf: float) -> dict:
+        return measured(codec, crf, classic(originals, codec, clip.fps, crf))
 
     for quality in qualities:
         own = GLCClip(model, quality, effort)
         tried = trial(originals, partial(own.encode, fps=clip.fps), own.decode)
         speed = {f"{way}_fps": len(originals) / tried.costs[f"{way[:-1]}ing_time"] for way in ("encode", "decode")}
-        add(name, quality, tried, **speed)
+        add({**measured(name, quality, tried), **speed})
         for codec in rivals:
-            crf = nearest(originals, codec, clip.fps, len(tried.data), known[codec])
-            add(codec, crf, classic(originals, codec, clip.fps, crf))
+            add(rival(codec, nearest(originals, codec, clip.fps, len(tried.data), known[codec])))
     return rows
