@@ -232,7 +232,7 @@ def video_results(name: str, folder: Path, clips: tuple[str, ...]) -> None:
             rows += video.compare(path, model, levels, FRAMES, EVERY, done=print)
             rows += stills(path, model.image, levels)
         if ARTIST not in known and artist.has_latent_of(model):
-            rows += drawn_by(artist, path, model, levels[::2])
+            rows += drawn_by(artist, path, model, levels[:2])
         if effort and f"{own}-effort{EFFORT}" not in known:
             rows += video.compare(path, model, levels, FRAMES, EVERY, rivals=(), done=print, effort=EFFORT)
         write(rows, file)

@@ -198,8 +198,7 @@ def clip_means(model: str) -> str:
     cells = [
         [name, level, *(significant(row.get(key)) for key in columns)]
         for name, rows in means.items()
-        if name != ARTIST
-        for level, row in zip(levels_of(model), rows, strict=True)
+        for level, row in zip(levels_of(model), rows, strict=False)  # the large generator was not tried at all of them
     ]
     return markdown(["codec", "level", *columns], cells)
 
@@ -283,14 +282,14 @@ def clip_effort(model: str) -> str:
 def clip_rivals(model: str) -> str:
     """A low and the highest level of a video model beside x265 and x264."""
     bare, _ = versions.split(model)
-    wanted = {f"{bare}-effort32": f"{bare} `--effort 32`", bare: bare, "x265": "x265", "x264": "x264"}
+    wanted = {bare: bare, ARTIST: f"{bare}, `--artist`", "x265": "x265", "x264": "x264"}
     means, columns = by_level(model), ("bpp", "psnr", "lpips-alex", "lpips-vgg", "dists")
     levels = levels_of(model)
     rows = [
         [title, level, *(number(means[name][levels.index(level)].get(key), DIGITS[key]) for key in columns)]
         for level in dict.fromkeys(("1", levels[-1]))
         for name, title in wanted.items()
-        if name in means
+        if levels.index(level) < len(means.get(name, ()))
     ]
     return markdown(["codec", "level", *columns], rows)
 
