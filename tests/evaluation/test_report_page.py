@@ -78,6 +78,12 @@ def screen(browser, selector) -> np.ndarray:
     return np.asarray(Image.open(streams.BytesIO(png)).convert("RGB")).astype(float)
 
 
+def difference(now: np.ndarray, before: np.ndarray) -> float:
+    """Mean absolute one, of what both show: an element may lie a fraction of a pixel lower than before."""
+    h, w = min(now.shape[0], before.shape[0]), min(now.shape[1], before.shape[1])
+    return np.abs(now[:h, :w] - before[:h, :w]).mean()
+
+
 def split(browser) -> float:
     return float(find(browser, "#divider").get_attribute("aria-valuenow"))
 
@@ -148,10 +154,8 @@ def test_the_map_lies_over_the_reconstruction_alone(browser):
     find(browser, "#divider").send_keys("\ue011")  # Home
     before, original = screen(browser, "#stage"), screen(browser, ".panes figure:nth-child(1) .view")
     find(browser, "#bits").click()
-    assert np.abs(screen(browser, "#stage") - before).mean() > 20
-    now = screen(browser, ".panes figure:nth-child(1) .view")  # may lie a fraction of a pixel lower than before
-    h, w = min(now.shape[0], original.shape[0]), min(now.shape[1], original.shape[1])
-    assert np.abs(now[:h, :w] - original[:h, :w]).mean() < 5
+    assert difference(screen(browser, "#stage"), before) > 20
+    assert difference(screen(browser, ".panes figure:nth-child(1) .view"), original) < 5
     # Near the middle of 320 x 240 pixels, where two positions of the tiny model's latent meet: on the right one
     browser.execute_script("stage.scrollIntoView({ block: 'center' })")  # the middle is that of what can be seen
     actions(browser).move_to_element_with_offset(find(browser, "#stage"), 6, 0).perform()
